@@ -1,0 +1,50 @@
+//! Operations on tensors. Most are plain functions that append primitives; those with a fused kernel or a derivative
+//! better than that of their parts are composites: a body in primitives plus, optionally, a vjp and a kernel.
+//!
+//! The body run on the reference backend is the reference of the fused kernel: nobody writes a CPU twin of a kernel.
+
+pub mod elementwise;
+pub mod linalg;
+pub mod movement;
+pub mod reduce;
+
+use crate::ir::{Builder, Tensor};
+use std::any::Any;
+use std::fmt::Debug;
+
+/// What a composite's derivative is computed from.
+pub struct VjpArgs<'a> {
+    /// The graph being extended.
+    pub builder: &'a Builder,
+    /// The arguments of the call.
+    pub args: &'a [Tensor],
+    /// Its results.
+    pub outs: &'a [Tensor],
+    /// Cotangents of the results; `None` stands for zero. Every one that is given must be used, those of
+    /// residuals included: a second derivative reaches them.
+    pub cotangents: &'a [Option<Tensor>],
+}
+
+/// An operation defined by a body of primitives (and other composites).
+pub trait Composite: Debug + Send + Sync + 'static {
+    /// Name, as in torch where torch has it; also the stem of its kernel's files.
+    fn name(&self) -> &'static str;
+    /// Attributes as text. With the name and the argument types it identifies the operation.
+    fn attrs(&self) -> String {
+        String::new()
+    }
+    /// Number of results.
+    fn outputs(&self) -> usize {
+        1
+    }
+    /// The meaning: appends primitives on `args` to the builder and returns the results. Misfits are recorded with
+    /// [`Tensor::fail`].
+    fn body(&self, builder: &Builder, args: &[Tensor]) -> Vec<Tensor>;
+    /// The derivative: one entry per argument, `None` for no gradient. The default differentiates the body.
+    /// It must emit primitives and composites only, so that it can itself be differentiated.
+    fn vjp(&self, _: &VjpArgs) -> Option<Vec<Option<Tensor>>> {
+        None
+    }
+    /// For kernels, which read the attributes of the composites that they implement.
+    fn as_any(&self) -> &dyn Any;
+}

@@ -1,0 +1,208 @@
+//! The planner: graph and capabilities in, plan out. Pure data: no device, no I/O, printable and verifiable.
+//!
+//! A plan is a list of steps over slots. A step runs a [`Region`]: a small graph (its body) applied to strided views of
+//! slots. The body IS the meaning: the reference backend evaluates it; the other backends read from `kind` and body
+//! which loops or kernels to use.
+
+pub mod caps;
+
+pub use caps::{Caps, Limits};
+
+use crate::dtype::DType;
+use crate::ir::{Graph, Type};
+use crate::shape::View;
+
+/// A piece of memory that a plan uses, in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId(pub u32);
+
+/// On which side a step runs and a slot lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// The backend that the plan was made for.
+    Device,
+    /// The CPU path, which takes what that backend does not support.
+    Host,
+}
+
+/// What a slot holds between runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SlotKind {
+    /// The state of this name in the store.
+    State(String),
+    /// The fed input of this name.
+    Feed(String),
+    /// Results that the caller reads; not shared with anything.
+    Fetch,
+    /// Nothing: space for intermediate results, reused within a run and by other plans.
+    Transient,
+}
+
+/// A piece of memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Where it lives.
+    pub place: Place,
+    /// What it is for.
+    pub kind: SlotKind,
+    /// Its size.
+    pub bytes: usize,
+}
+
+/// Where an operand's elements come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// From a slot.
+    Slot(SlotId),
+    /// From nowhere: element at position p is the integer p. (The view of an `Iota` node makes index arithmetic.)
+    Iota,
+}
+
+/// An argument of a region: a strided view of a slot. The region's body sees a tensor of the view's shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operand {
+    /// Where the elements are.
+    pub source: Source,
+    /// How they are laid out there.
+    pub view: View,
+    /// Their type.
+    pub dtype: DType,
+}
+
+/// A result of a region: written densely in row-major order from the start of a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where it goes.
+    pub slot: SlotId,
+    /// Element type and shape.
+    pub ty: Type,
+}
+
+/// What kind of loops a region needs. The attributes are in the body's nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RegionKind {
+    /// Only pointwise nodes, `Const`, `Broadcast` of a `Const`, and `Random`; every argument and result has one shape. Several
+    /// results are possible. A plain copy is a body with one argument and no nodes beside it.
+    Pointwise,
+    /// Pointwise nodes as for `Pointwise`, then one `Reduce` over them; its value is the only result. `Reduce` keeps dimensions as 1.
+    Reduce,
+    /// One `ArgMax`.
+    ArgMax,
+    /// One `CumSum`.
+    CumSum,
+    /// One `Sort` (two results).
+    Sort,
+    /// One `Pad`.
+    Pad,
+    /// One `Concat`.
+    Concat,
+    /// One `Dot` on arguments 0 and 1, then possibly pointwise nodes on its result and on further arguments of its
+    /// shape (the epilogue). The last node is the only result.
+    Dot,
+    /// One `Conv` on arguments 0 and 1, then possibly an epilogue as for `Dot`.
+    Conv,
+    /// One `Take`.
+    Take,
+    /// One `ScatterAdd`.
+    ScatterAdd,
+    /// One `TakeAlong`.
+    TakeAlong,
+    /// One `ScatterAddAlong`.
+    ScatterAddAlong,
+    /// One `Call` of a composite that the backend has a kernel for.
+    Fused,
+}
+
+/// A piece of work: one kernel (or a few that belong together).
+#[derive(Debug, Clone)]
+pub struct Region {
+    /// Which loops it needs.
+    pub kind: RegionKind,
+    /// What it means: inputs are `args` in order, outputs are `outs` in order.
+    pub body: Graph,
+    /// What it reads.
+    pub args: Vec<Operand>,
+    /// What it writes. A slot is also read only where `in_place` says so.
+    pub outs: Vec<Target>,
+    /// For each result, the argument whose memory it takes over: same slot, identity view, elements read before they are written.
+    pub in_place: Vec<Option<usize>>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Runs a region at a place.
+    Run {
+        /// Where.
+        place: Place,
+        /// What.
+        region: Region,
+    },
+    /// Copies a whole slot to another of the same size, possibly at another place.
+    Copy {
+        /// The source.
+        from: SlotId,
+        /// The destination.
+        to: SlotId,
+    },
+}
+
+/// Where a graph's output is after a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanOutput {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its type.
+    pub ty: Type,
+    /// Where it lies, dense from the start.
+    pub slot: SlotId,
+}
+
+/// Something the user should be able to see about how a graph was planned.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Note {
+    /// A step runs on the CPU, and why.
+    Fallback {
+        /// The operation.
+        op: String,
+        /// Why the device does not take it.
+        reason: String,
+    },
+    /// A composite has no kernel for these arguments and runs as its body, and why.
+    Inlined {
+        /// The composite.
+        op: String,
+        /// Why its kernel does not take it.
+        reason: String,
+    },
+}
+
+/// Everything a backend needs to run a graph.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Memory.
+    pub slots: Vec<Slot>,
+    /// Work, in order.
+    pub steps: Vec<Step>,
+    /// Fetched outputs, in the order of the graph's outputs of kind `Fetch`. State outputs lie in their state's slot.
+    pub outputs: Vec<PlanOutput>,
+    /// Fallbacks and inlined composites.
+    pub notes: Vec<Note>,
+}
+
+/// Which parts of the planner are on; all by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// Merge pointwise chains, reduction prologues and epilogues. Off: one region per node.
+    pub fuse: bool,
+    /// Reuse memory, also in place. Off: one slot per value.
+    pub reuse_memory: bool,
+    /// Keep composites for which the backend has a kernel. Off: every composite runs as its body.
+    pub kernels: bool,
+}
+
+impl Default for PlanOptions {
+    fn default() -> PlanOptions {
+        PlanOptions { fuse: true, reuse_memory: true, kernels: true }
+    }
+}
