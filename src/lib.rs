@@ -16,6 +16,7 @@ pub mod optim;
 pub mod passes;
 pub mod plan;
 pub mod report;
+pub mod rng;
 pub mod shape;
 pub mod tensor;
 pub mod train;
