@@ -1,1 +1,41 @@
-//! (empty)
+//! Neural-network modules. A module is a plain struct that holds configuration; its parameters live in a parameter tree
+//! and are declared by name, through a [`Scope`], while the graph is built. Names, shapes and initial distributions are
+//! torch's, so that a `state_dict` loads as it is. Nothing here has kernels or memory of its own.
+
+pub mod activation;
+pub mod conv;
+pub mod dropout;
+pub mod embedding;
+pub mod init;
+pub mod linear;
+pub mod scope;
+pub mod sequential;
+
+pub use activation::{Gelu, Relu, Sigmoid, Silu, Tanh};
+pub use conv::Conv2d;
+pub use dropout::Dropout;
+pub use embedding::Embedding;
+pub use init::Init;
+pub use linear::Linear;
+pub use scope::{Mode, ParamSpec, Params, Scope};
+pub use sequential::{Flatten, Sequential};
+
+use crate::ir::Tensor;
+
+/// A layer or a whole network with one input and one output. Closures of this signature are modules too.
+pub trait Module {
+    /// Appends the computation to the graph of `x`; parameters are declared in `scope`.
+    fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor;
+}
+
+impl<F: Fn(&Scope, &Tensor) -> Tensor> Module for F {
+    fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
+        self(scope, x)
+    }
+}
+
+impl Module for Box<dyn Module> {
+    fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
+        (**self).forward(scope, x)
+    }
+}

@@ -1,0 +1,69 @@
+//! Gradient clipping, by the norm of all gradients as one vector or element by element, as torch does it.
+
+use crate::ir::Tensor;
+
+/// How gradients are limited before the update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Clip {
+    /// Scaled down so that their common norm is at most this.
+    Norm(f64),
+    /// Each element limited to [-v, v].
+    Value(f64),
+}
+
+impl Clip {
+    /// The clipped gradients, given the L2 norm of all of them.
+    #[track_caller]
+    pub fn apply(&self, grads: &[&Tensor], norm: &Tensor) -> Vec<Tensor> {
+        match *self {
+            Clip::Norm(max) => scale_to(grads, norm, max),
+            Clip::Value(v) => clip_grad_value(grads, v),
+        }
+    }
+}
+
+/// L2 norm of all tensors as one vector, a scalar.
+#[track_caller]
+pub fn global_norm(grads: &[&Tensor]) -> Tensor {
+    let sums: Vec<Tensor> = grads.iter().map(|g| g.square().sum(&[], false)).collect();
+    total(sums).sqrt()
+}
+
+fn total(mut parts: Vec<Tensor>) -> Tensor {
+    // Pairwise: the order of a balanced tree, whose error grows with the logarithm of the number of tensors.
+    while parts.len() > 1 {
+        parts = parts.chunks(2).map(|p| if let [a, b] = p { a + b } else { p[0].clone() }).collect();
+    }
+    parts.remove(0)
+}
+
+/// g * min(1, max_norm / (norm + 1e-6)). Returns the clipped gradients and the norm of order `p` (may be infinite) of
+/// all of them as one vector. At least one gradient.
+#[track_caller]
+pub fn clip_grad_norm(grads: &[&Tensor], max_norm: f64, p: f64) -> (Vec<Tensor>, Tensor) {
+    let norm = if p == 2.0 {
+        global_norm(grads)
+    } else if p == f64::INFINITY {
+        let maxima: Vec<Tensor> = grads.iter().map(|g| g.abs().amax(&[], false)).collect();
+        maxima[1..].iter().fold(maxima[0].clone(), |a, b| a.maximum(b))
+    } else if p == 1.0 {
+        total(grads.iter().map(|g| g.abs().sum(&[], false)).collect())
+    } else {
+        let sums = grads.iter().map(|g| g.abs().pow(&g.like(p)).sum(&[], false)).collect();
+        let sum: Tensor = total(sums);
+        sum.pow(&sum.like(1.0 / p))
+    };
+    (scale_to(grads, &norm, max_norm), norm)
+}
+
+#[track_caller]
+fn scale_to(grads: &[&Tensor], norm: &Tensor, max_norm: f64) -> Vec<Tensor> {
+    let coef = (norm.like(max_norm) / (norm + 1e-6)).minimum(&norm.like(1.0));
+    grads.iter().map(|g| *g * &coef).collect()
+}
+
+/// Each element limited to [-v, v]; NaN stays.
+#[track_caller]
+pub fn clip_grad_value(grads: &[&Tensor], v: f64) -> Vec<Tensor> {
+    grads.iter().map(|g| g.maximum(&g.like(-v)).minimum(&g.like(v))).collect()
+}
