@@ -1,7 +1,7 @@
 //! First contents of parameters: torch's distributions, drawn on the host from a stream that the parameter's name keys,
 //! so that the numbers do not depend on the order of declaration or on the device.
 
-use crate::dtype::{DType, Scalar};
+use crate::dtype::Scalar;
 use crate::error::Result;
 use crate::ir::Type;
 use crate::rng::Rng;
@@ -96,17 +96,7 @@ fn constant(ty: &Type, c: f64) -> HostTensor {
         Scalar::U32(x) => Data::U32(vec![x; n]),
         Scalar::Bool(x) => Data::Bool(vec![u32::from(x); n]),
     };
-    debug_assert_eq!(data_type(&data), ty.dtype);
     HostTensor { shape: ty.shape.clone(), data }
-}
-
-fn data_type(data: &Data) -> DType {
-    match data {
-        Data::F32(_) => DType::F32,
-        Data::I32(_) => DType::I32,
-        Data::U32(_) => DType::U32,
-        Data::Bool(_) => DType::Bool,
-    }
 }
 
 /// (fan_in, fan_out) of a weight (out, in, kernel..), as torch counts them; at least 1 each.

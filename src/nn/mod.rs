@@ -2,7 +2,6 @@
 //! and are declared by name, through a [`Scope`], while the graph is built. Names, shapes and initial distributions are
 //! torch's, so that a `state_dict` loads as it is. Nothing here has kernels or memory of its own.
 
-pub mod activation;
 pub mod conv;
 pub mod dropout;
 pub mod embedding;
@@ -11,7 +10,6 @@ pub mod linear;
 pub mod scope;
 pub mod sequential;
 
-pub use activation::{Gelu, Relu, Sigmoid, Silu, Tanh};
 pub use conv::Conv2d;
 pub use dropout::Dropout;
 pub use embedding::Embedding;

@@ -216,7 +216,8 @@ impl Scope {
             *n += 1;
             *n
         };
-        let stream = if use_count == 1 { rng::stream_id(&full) } else { rng::stream_id(&format!("{full}#{use_count}")) };
+        let stream =
+            if use_count == 1 { rng::stream_id(&full) } else { rng::stream_id(&format!("{full}#{use_count}")) };
         self.builder().apply(Prim::Random { stream, shape }, &[counter])
     }
 

@@ -333,11 +333,8 @@ impl Schedule {
         let up = (*step_size_up).max(1);
         let period = up + step_size_down.unwrap_or(up);
         let (cycle, place) = (t / period, t % period);
-        let height = if place <= up {
-            place as f64 / up as f64
-        } else {
-            (period - place) as f64 / (period - up) as f64
-        };
+        let height =
+            if place <= up { place as f64 / up as f64 } else { (period - place) as f64 / (period - up) as f64 };
         height
             * match mode {
                 CyclicMode::Triangular => 1.0,

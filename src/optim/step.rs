@@ -5,8 +5,8 @@ use crate::dtype::{DType, Scalar};
 use crate::error::Result;
 use crate::ir::{Builder, OutputKind, Tensor, Type};
 use crate::nn::{Init, ParamSpec, Params};
-use crate::optim::clip::{Clip, global_norm};
 use crate::optim::Optimizer;
+use crate::optim::clip::{Clip, global_norm};
 use crate::shape::Shape;
 use crate::tensor::HostTensor;
 use std::cell::RefCell;
@@ -150,7 +150,13 @@ pub const LAST_SKIPPED: &str = "status.last_skipped";
 /// states and buffers. If the norm of all gradients is not finite, everything keeps its content but the counters
 /// [`SKIPPED`] and [`LAST_SKIPPED`].
 #[track_caller]
-pub fn apply(params: &Params, optimizer: &dyn Optimizer, grads: &[Tensor], feed: &StepFeed, clip: Option<Clip>) -> Applied {
+pub fn apply(
+    params: &Params,
+    optimizer: &dyn Optimizer,
+    grads: &[Tensor],
+    feed: &StepFeed,
+    clip: Option<Clip>,
+) -> Applied {
     let builder = params.builder();
     let trainable = params.trainable();
     if trainable.len() != grads.len() && builder.is_ok() {
