@@ -195,6 +195,12 @@ impl Tensor {
     pub fn is_finite(&self) -> Tensor {
         self.unary(Unary::IsFinite)
     }
+    /// NaN, as bools. Written such that no compiler that assumes NaN away can fold it (as it may fold `x != x`).
+    #[track_caller]
+    pub fn is_nan(&self) -> Tensor {
+        let infinite = self.like(f32::MAX as f64).lt(&self.abs());
+        self.is_finite().or(&infinite).not()
+    }
     /// x * x
     #[track_caller]
     pub fn square(&self) -> Tensor {

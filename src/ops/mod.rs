@@ -3,10 +3,24 @@
 //!
 //! The body run on the reference backend is the reference of the fused kernel: nobody writes a CPU twin of a kernel.
 
+pub mod attention;
+pub mod batch_norm;
+pub mod cross_entropy;
 pub mod elementwise;
+pub mod layer_norm;
 pub mod linalg;
+pub mod loss;
 pub mod movement;
+pub mod pool;
+pub mod pooling;
 pub mod reduce;
+pub mod softmax;
+
+pub use attention::AttentionOptions;
+pub use batch_norm::{BatchNormOptions, BatchNormResult};
+pub use cross_entropy::CrossEntropyOptions;
+pub use loss::Reduction;
+pub use pooling::Pool;
 
 use crate::ir::{Builder, Tensor};
 use std::any::Any;
@@ -47,4 +61,18 @@ pub trait Composite: Debug + Send + Sync + 'static {
     }
     /// For kernels, which read the attributes of the composites that they implement.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// Checks the ranks of a composite's arguments; the error is one placeholder result, after recording the misfit.
+#[track_caller]
+fn ranks(op: &str, args: &[Tensor], expected: &[usize]) -> Result<(), Vec<Tensor>> {
+    let found: Vec<usize> = args.iter().map(Tensor::rank).collect();
+    match args.first() {
+        Some(first) if found != expected => {
+            let types: Vec<String> = args.iter().map(|t| t.ty().to_string()).collect();
+            let detail = format!("needs operands of ranks {expected:?}, got {}", types.join(", "));
+            Err(vec![first.fail(op, detail, std::panic::Location::caller())])
+        }
+        _ => Ok(()),
+    }
 }

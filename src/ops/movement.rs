@@ -55,6 +55,16 @@ impl Tensor {
         if *t.shape() == shape { t } else { self.builder().apply(Prim::Broadcast(shape), &[&t]) }
     }
 
+    /// A vector as a tensor of `rank` dimensions that varies along `axis` only.
+    #[track_caller]
+    pub(crate) fn along_axis(&self, axis: usize, rank: usize) -> Tensor {
+        let mut shape = vec![1; rank];
+        if let Some(n) = shape.get_mut(axis) {
+            *n = self.elems();
+        }
+        self.reshape(shape)
+    }
+
     /// New dimension `d` is old dimension `dims[d]` (negative counts from the end).
     #[track_caller]
     pub fn permute(&self, dims: &[isize]) -> Tensor {
