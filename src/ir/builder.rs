@@ -19,6 +19,8 @@ use std::sync::Arc;
 struct Inner {
     graph: Graph,
     error: Option<Error>,
+    /// If set, the location of every node that is appended.
+    site: Option<Loc>,
 }
 
 /// A graph under construction. Clones share it.
@@ -219,12 +221,21 @@ impl Builder {
             return types.iter().map(|t| self.poison(t)).collect();
         }
         let mut inner = self.inner.borrow_mut();
+        let loc = inner.site.unwrap_or(loc);
         let node = NodeId(inner.graph.nodes.len() as u32);
         inner.graph.nodes.push(Node { prim, args, types: types.clone(), loc });
         drop(inner);
         let handle =
             |(out, ty)| Tensor { builder: self.clone(), value: Value { node, out: out as u32 }, ty: Rc::new(ty) };
         types.into_iter().enumerate().map(handle).collect()
+    }
+
+    /// Runs `f`; what it appends is located at `loc`. For transformations whose nodes stem from a node of the user's.
+    pub fn located<R>(&self, loc: Loc, f: impl FnOnce() -> R) -> R {
+        let outer = self.inner.borrow_mut().site.replace(loc);
+        let result = f();
+        self.inner.borrow_mut().site = outer;
+        result
     }
 
     /// The handle of a value of this graph.
