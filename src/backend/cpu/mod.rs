@@ -1,1 +1,187 @@
-//! (empty)
+//! The fast CPU path: fused loops over L1-sized blocks, the `gemm` crate, rayon, and instruction sets chosen at run
+//! time. A product of its own for machines without a GPU, and what takes the steps that a GPU does not support.
+//!
+//! `compile` turns each region into a job, a closure with its memory resolved; `run` calls them in order, each parallel
+//! inside. Results do not depend on the number of threads. What has no fast job runs through the reference.
+
+mod fallback;
+mod math;
+mod memory;
+mod par;
+mod simd;
+mod source;
+
+use crate::backend::{Backend, BackendKind, BufferId, DeviceInfo, Executable, Pending, Work};
+use crate::error::{Error, Result};
+use crate::ir::{Call, Type};
+use crate::plan::{Caps, Limits, Region, RegionKind};
+use memory::{Buffer, Table};
+use source::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One region or copy, ready to run again and again.
+type Job = Box<dyn Fn() -> Result<()> + Send + Sync>;
+
+/// The fast CPU path as a backend.
+#[derive(Debug, Default)]
+pub struct Cpu {
+    table: Table,
+    /// Held by whoever touches the contents of buffers.
+    run_lock: Arc<Mutex<()>>,
+}
+
+impl Cpu {
+    /// The CPU of this machine, with no memory allocated yet.
+    pub fn new() -> Cpu {
+        Cpu::default()
+    }
+
+    /// A poisoned lock means that a job panicked; contents are words in any case, so going on is sound.
+    fn exclusive(&self) -> MutexGuard<'_, ()> {
+        self.run_lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Caps for Cpu {
+    fn limits(&self) -> Limits {
+        Limits { max_operands: 64, max_slot_bytes: isize::MAX as usize }
+    }
+
+    fn kernel(&self, call: &Call, args: &[Type]) -> Result<(), String> {
+        let _ = args;
+        Err(format!("the CPU path has no kernel for {}", call.composite.name()))
+    }
+
+    fn supports(&self, _region: &Region) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn reads_strided(&self, region: &Region, arg: usize) -> bool {
+        // Fused kernels read their operands densely, and a job would gather them itself.
+        let _ = arg;
+        region.kind != RegionKind::Fused
+    }
+}
+
+impl Backend for Cpu {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo {
+            kind: BackendKind::Cpu,
+            name: processor_name(),
+            driver: format!("{} threads, {}", rayon::current_num_threads(), simd::describe()),
+            software: false,
+        }
+    }
+
+    fn as_caps(&self) -> &dyn Caps {
+        self
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<BufferId> {
+        Ok(self.table.insert(Buffer::zeroed(bytes)?))
+    }
+
+    fn free(&self, buffer: BufferId) {
+        self.table.remove(buffer);
+    }
+
+    fn write(&self, buffer: BufferId, bytes: &[u8]) -> Result<()> {
+        let target = self.table.get(buffer)?;
+        let _guard = self.exclusive();
+        check_size("write", bytes.len(), &target)?;
+        // SAFETY: in range, and exclusive by the guard.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target.words_ptr().0.cast(), bytes.len()) };
+        Ok(())
+    }
+
+    fn read(&self, buffer: BufferId, bytes: usize) -> Result<Box<dyn Pending>> {
+        let source = self.table.get(buffer)?;
+        let _guard = self.exclusive();
+        check_size("read", bytes, &source)?;
+        // SAFETY: in range, initialised, and exclusive by the guard.
+        let copy = unsafe { std::slice::from_raw_parts(source.words_ptr().0.cast::<u8>(), bytes) }.to_vec();
+        Ok(Box::new(Done(copy)))
+    }
+
+    fn compile(&self, work: &[Work]) -> Result<Box<dyn Executable>> {
+        let mut jobs: Vec<Job> = Vec::with_capacity(work.len());
+        for item in work {
+            jobs.push(match item {
+                Work::Copy { from, to, bytes } => {
+                    let (from, to, bytes) = (self.table.get(*from)?, self.table.get(*to)?, *bytes);
+                    check_size("copy", bytes, &from)?;
+                    check_size("copy", bytes, &to)?;
+                    Box::new(move || {
+                        let (source, target) = (from.words_ptr().0.cast::<u8>(), to.words_ptr().0.cast::<u8>());
+                        // SAFETY: both ranges were checked; the run lock is held; `copy` allows overlap.
+                        unsafe { std::ptr::copy(source, target, bytes) };
+                        Ok(())
+                    })
+                }
+                Work::Run { region, args, outs } => {
+                    let args = args.iter().map(|id| id.map(|id| self.table.get(id)).transpose());
+                    let outs = outs.iter().map(|&id| self.table.get(id));
+                    let bound = Bound::new(region, args.collect::<Result<_>>()?, outs.collect::<Result<_>>()?)?;
+                    job(&bound)?
+                }
+            });
+        }
+        Ok(Box::new(Jobs { jobs, run_lock: self.run_lock.clone() }))
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn check_status(&self) -> Result<()> {
+        Ok(()) // A fault of the data is returned by the run itself.
+    }
+}
+
+/// The job of a region: the fast one if there is one, else the reference's.
+fn job(bound: &Bound) -> Result<Job> {
+    fallback::job(bound)
+}
+
+fn check_size(what: &str, bytes: usize, buffer: &Buffer) -> Result<()> {
+    if bytes <= buffer.bytes() {
+        return Ok(());
+    }
+    Err(Error::internal("cpu memory", format!("a {what} of {bytes} bytes exceeds a buffer of {}", buffer.bytes())))
+}
+
+/// The processor's name as the system gives it.
+fn processor_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = info.lines().find(|l| l.starts_with("model name"));
+    let name = line.and_then(|l| l.split(':').nth(1)).map(str::trim).unwrap_or_default();
+    if name.is_empty() { format!("CPU ({})", std::env::consts::ARCH) } else { name.to_string() }
+}
+
+struct Done(Vec<u8>);
+
+impl Pending for Done {
+    fn ready(&mut self) -> bool {
+        true
+    }
+    fn wait(self: Box<Self>) -> Result<Vec<u8>> {
+        Ok(self.0)
+    }
+}
+
+/// Jobs in order.
+struct Jobs {
+    jobs: Vec<Job>,
+    run_lock: Arc<Mutex<()>>,
+}
+
+impl Executable for Jobs {
+    fn run(&mut self) -> Result<()> {
+        let _guard = self.run_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.jobs.iter().try_for_each(|job| job())
+    }
+
+    fn dispatches(&self) -> usize {
+        self.jobs.len()
+    }
+}
