@@ -11,10 +11,8 @@ pub(super) fn job(bound: &Bound) -> Result<Job> {
     let body = bound.region.body.clone();
     let (args, outs) = (bound.args.clone(), bound.outs.clone());
     Ok(Box::new(move || {
-        let inputs: Vec<Array> = args
-            .iter()
-            .map(|a| Array::from_words(&Type::new(a.dtype, a.view.shape.clone()), a.gathered()))
-            .collect();
+        let inputs: Vec<Array> =
+            args.iter().map(|a| Array::from_words(&Type::new(a.dtype, a.view.shape.clone()), a.gathered())).collect();
         for (result, out) in reference::eval(&body, &inputs, Precision::F32)?.iter().zip(&outs) {
             // SAFETY: the result's buffer is large enough (checked when bound); this job is the only one running.
             unsafe { out.words().u32s_mut(out.elems()) }.copy_from_slice(&result.to_words());

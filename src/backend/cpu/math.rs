@@ -179,7 +179,8 @@ fn quadrant(x: f32) -> (u64, f64) {
 #[inline(always)]
 fn sin_or_cos(quadrant: u64, r: f64) -> f32 {
     let z = r * r;
-    let s = z.mul_add(z.mul_add(z.mul_add(z.mul_add(1.0 / 362_880.0, -1.0 / 5_040.0), 1.0 / 120.0), -1.0 / 6.0), 1.0) * r;
+    let s =
+        z.mul_add(z.mul_add(z.mul_add(z.mul_add(1.0 / 362_880.0, -1.0 / 5_040.0), 1.0 / 120.0), -1.0 / 6.0), 1.0) * r;
     let c = z.mul_add(
         z.mul_add(z.mul_add(z.mul_add(z.mul_add(-1.0 / 3_628_800.0, 1.0 / 40_320.0), -1.0 / 720.0), 1.0 / 24.0), -0.5),
         1.0,
@@ -254,7 +255,20 @@ mod tests {
 
     fn points() -> Vec<f32> {
         let mut xs = vec![0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-40, -1e-40, f32::MAX];
-        xs.extend([f32::MIN_POSITIVE, -f32::MIN_POSITIVE, 88.7, 88.8, -103.9, -104.5, 0.625, 0.85, 9.1, 4.0, -5.0, 1e-4]);
+        xs.extend([
+            f32::MIN_POSITIVE,
+            -f32::MIN_POSITIVE,
+            88.7,
+            88.8,
+            -103.9,
+            -104.5,
+            0.625,
+            0.85,
+            9.1,
+            4.0,
+            -5.0,
+            1e-4,
+        ]);
         for i in 0..60_000u32 {
             let t = i as f32 / 30_000.0 - 1.0;
             xs.extend([t, 10.0 * t, 100.0 * t, 1e-3 * t, 1e4 * t]);
@@ -284,7 +298,8 @@ mod tests {
         for (x, y) in [(0.1, 0.112_462_916_018_284_9), (0.5, 0.520_499_877_813_046_5), (1.0, 0.842_700_792_949_714_9)] {
             assert!(ulps(erf(x), y + 0.0) <= 3.0 || (x as f64 - 0.1).abs() < 1e-8 && (erf(x) as f64 - y).abs() < 2e-8);
         }
-        for (x, y) in [(2.0, 0.995_322_265_018_952_7), (3.0, 0.999_977_909_503_001_4), (0.84, 0.765_142_711_454_994_4)] {
+        for (x, y) in [(2.0, 0.995_322_265_018_952_7), (3.0, 0.999_977_909_503_001_4), (0.84, 0.765_142_711_454_994_4)]
+        {
             assert!((erf(x) as f64 - y).abs() < 1.5e-7, "erf({x}) = {}", erf(x));
         }
         assert_eq!([erf(7.0), erf(f32::NEG_INFINITY), tanh(20.0), tanh(-50.0)], [1.0, -1.0, 1.0, -1.0]);

@@ -73,7 +73,9 @@ impl Arg {
 
     /// True if all elements are the same one.
     pub(super) fn is_uniform(&self) -> bool {
-        self.buffer.is_some() && self.elems() > 0 && self.strides.iter().zip(&self.shape).all(|(&s, &n)| s == 0 || n == 1)
+        self.buffer.is_some()
+            && self.elems() > 0
+            && self.strides.iter().zip(&self.shape).all(|(&s, &n)| s == 0 || n == 1)
     }
 
     /// Copies elements `start .. start + out.len()` of the row-major order.
