@@ -1,1 +1,4 @@
-//! (empty)
+//! Checks: conformance cases, and comparisons of every kernel with the reference.
+
+pub mod conformance;
+pub mod expect;
