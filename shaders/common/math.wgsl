@@ -1,0 +1,1 @@
+// Elementary functions where the built-in ones are too inaccurate, undefined on special values, or missing.

@@ -1,0 +1,131 @@
+//! Kernel selection: a region and the adapter's capabilities in, kernel calls out. Pure: no wgpu type, no device.
+//!
+//! One module per kernel, of the same stem as its file in `shaders/`. Each has a `KERNEL` row; [`all`] lists them, and
+//! everything else (dispatch, capability questions, shader tests, mutation tests) iterates over that list.
+
+mod call;
+pub mod pointwise;
+mod shader;
+
+pub(crate) use call::params;
+pub use call::{Bind, Grid, KernelCall, ParamStruct, Params};
+pub use shader::{Shader, repeat, repeat2, storage_type};
+
+use crate::backend::gpu::caps::GpuCaps;
+use crate::ir::{Call, Prim, Type};
+use crate::plan::{Region, RegionKind};
+
+/// Chooses kernels for a region, or says why there is none.
+pub type Select = fn(&Region, &GpuCaps) -> Result<Vec<KernelCall>, String>;
+
+/// What a kernel module serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// Regions of this kind.
+    Kind(RegionKind),
+    /// Calls of the composite of this name.
+    Composite(&'static str),
+}
+
+/// A deliberate fault of a shader text, which the kernel's tests must catch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mutation {
+    /// Label of the kernel calls whose text is changed.
+    pub stem: &'static str,
+    /// What is replaced; it occurs in some text of the kernel.
+    pub find: &'static str,
+    /// By what.
+    pub replace: &'static str,
+}
+
+/// A kernel module's row in the registry.
+pub struct KernelInfo {
+    /// What it serves.
+    pub serves: Serves,
+    /// Labels that its calls can have (stems of the .wgsl files).
+    pub stems: &'static [&'static str],
+    /// Variants that its calls can have; each must be reached by a sample under some capabilities.
+    pub variants: &'static [&'static str],
+    /// Chooses the calls for a region.
+    pub select: Select,
+    /// For composites, asked before planning: `Ok` if these attributes and argument types have a kernel.
+    pub takes: fn(&Call, &[Type], &GpuCaps) -> Result<(), String>,
+    /// True if argument `.1` of such a region is read through any strides.
+    pub strided: fn(&Region, usize) -> bool,
+    /// Regions that together make every text (tests iterate over them).
+    pub samples: fn() -> Vec<Region>,
+    /// Faults that tests must catch.
+    pub mutations: &'static [Mutation],
+}
+
+/// Every kernel module. A new kernel adds its row here.
+pub fn all() -> &'static [&'static KernelInfo] {
+    static ALL: &[&KernelInfo] = &[&pointwise::KERNEL];
+    ALL
+}
+
+/// All committed mutations.
+pub fn mutations() -> Vec<Mutation> {
+    all().iter().flat_map(|k| k.mutations.iter().copied()).collect()
+}
+
+/// The row that serves this region, or why there is none.
+pub fn find(region: &Region) -> Result<&'static KernelInfo, String> {
+    match region.kind {
+        RegionKind::Fused => {
+            let call = fused_call(region).ok_or("the region holds no composite call")?;
+            composite(call.composite.name())
+        }
+        kind => all()
+            .iter()
+            .find(|k| k.serves == Serves::Kind(kind))
+            .copied()
+            .ok_or_else(|| format!("the GPU backend has no kernel for {kind:?} regions")),
+    }
+}
+
+fn composite(name: &str) -> Result<&'static KernelInfo, String> {
+    let serves = |k: &&&KernelInfo| matches!(k.serves, Serves::Composite(n) if n == name);
+    all().iter().find(serves).copied().ok_or_else(|| format!("the GPU backend has no kernel for {name}"))
+}
+
+/// The composite call of a fused region.
+pub fn fused_call(region: &Region) -> Option<&Call> {
+    region.body.nodes.iter().find_map(|n| match &n.prim {
+        Prim::Call(c) => Some(c),
+        _ => None,
+    })
+}
+
+/// The kernel calls of a region, or why it has none. Regions without elements have no calls.
+pub fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
+    let kernel = find(region)?;
+    let elems = |n: usize| i64::try_from(n).is_ok_and(|n| n < 1 << 31);
+    for arg in &region.args {
+        if arg.view.span().is_some_and(|(_, hi)| !elems(hi)) || !elems(arg.view.shape.elems()) {
+            return Err(format!("an operand reaches beyond 2^31 elements ({})", arg.view.shape));
+        }
+    }
+    if let Some(out) = region.outs.iter().find(|o| !elems(o.ty.shape.elems())) {
+        return Err(format!("the result {} has more than 2^31 elements", out.ty));
+    }
+    if region.outs.iter().all(|o| o.ty.shape.elems() == 0) {
+        return Ok(Vec::new());
+    }
+    let calls = (kernel.select)(region, caps)?;
+    for call in &calls {
+        let buffers = call.bindings.len();
+        if buffers > caps.max_storage_buffers as usize {
+            return Err(format!(
+                "{} binds {buffers} buffers, the adapter allows {}",
+                call.label, caps.max_storage_buffers
+            ));
+        }
+    }
+    Ok(calls)
+}
+
+/// `Ok` if there is a kernel for this call on these argument types, else why not.
+pub fn takes(call: &Call, args: &[Type], caps: &GpuCaps) -> Result<(), String> {
+    (composite(call.composite.name())?.takes)(call, args, caps)
+}

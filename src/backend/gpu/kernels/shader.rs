@@ -1,0 +1,97 @@
+//! Puts kernel texts together: a short generated header, named common pieces, then the kernel's own file. WGSL has no
+//! imports; this is concatenation and nothing more.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// The common pieces by name; the second part lists the pieces that a piece needs before it.
+const PIECES: &[(&str, &[&str], &str)] = &[
+    ("index", &[], include_str!("../../../../shaders/common/index.wgsl")),
+    ("bits", &[], include_str!("../../../../shaders/common/bits.wgsl")),
+    ("math", &["bits"], include_str!("../../../../shaders/common/math.wgsl")),
+    ("rng", &[], include_str!("../../../../shaders/common/rng.wgsl")),
+    ("reduce", &["bits"], include_str!("../../../../shaders/common/reduce.wgsl")),
+    ("fold", &[], include_str!("../../../../shaders/common/fold.wgsl")),
+    ("status", &[], include_str!("../../../../shaders/common/status.wgsl")),
+];
+
+/// A kernel text under construction.
+pub struct Shader {
+    stem: &'static str,
+    header: String,
+    common: Vec<&'static str>,
+    body: String,
+}
+
+impl Shader {
+    /// An empty text of the kernel `stem`.
+    pub fn new(stem: &'static str) -> Shader {
+        Shader { stem, header: String::new(), common: Vec::new(), body: String::new() }
+    }
+    /// Adds lines to the generated header.
+    pub fn header(mut self, text: impl AsRef<str>) -> Shader {
+        self.header.push_str(text.as_ref());
+        self.header.push('\n');
+        self
+    }
+    /// Adds `const NAME: u32 = value;` for each entry: what WGSL takes no override for (register tiles, unroll counts).
+    pub fn consts(mut self, values: &[(&str, u32)]) -> Shader {
+        for (name, value) in values {
+            let _ = writeln!(self.header, "const {name}: u32 = {value}u;");
+        }
+        self
+    }
+    /// Adds named common pieces (files of `shaders/common/`) and what they need, each once.
+    pub fn common(mut self, names: &[&'static str]) -> Shader {
+        for &name in names {
+            if self.common.contains(&name) {
+                continue;
+            }
+            if let Some((_, needs, _)) = PIECES.iter().find(|p| p.0 == name) {
+                self = self.common(needs);
+            }
+            self.common.push(name);
+        }
+        self
+    }
+    /// Adds the kernel's own text.
+    pub fn body(mut self, text: impl AsRef<str>) -> Shader {
+        self.body.push_str(text.as_ref());
+        self
+    }
+    /// The whole text.
+    pub fn build(self) -> Arc<str> {
+        let mut text = format!("// {}: header\n{}", self.stem, self.header);
+        for name in &self.common {
+            // A piece that does not exist is left out with a line that the validation of all texts stops at.
+            let piece = PIECES.iter().find(|p| p.0 == *name).map_or("common piece does not exist", |p| p.2);
+            let _ = write!(text, "\n// common/{name}\n{piece}");
+        }
+        let _ = write!(text, "\n// {}.wgsl\n{}", self.stem, self.body);
+        text.into()
+    }
+}
+
+/// `line` for i = 0 .. n, one a line, with each `$i` replaced: unrolled statements and register tiles.
+pub fn repeat(n: usize, line: &str) -> String {
+    (0..n).map(|i| line.replace("$i", &i.to_string()) + "\n").collect()
+}
+
+/// `line` for i = 0 .. n and j = 0 .. m, one a line, with each `$i` and `$j` replaced.
+pub fn repeat2(n: usize, m: usize, line: &str) -> String {
+    (0..n).map(|i| repeat_j(m, &line.replace("$i", &i.to_string()))).collect()
+}
+
+fn repeat_j(m: usize, line: &str) -> String {
+    (0..m).map(|j| line.replace("$j", &j.to_string()) + "\n").collect()
+}
+
+/// The WGSL type of an element in memory (a bool is a u32 there).
+pub fn storage_type(dtype: crate::dtype::DType) -> &'static str {
+    use crate::dtype::DType;
+    match dtype {
+        DType::F32 => "f32",
+        DType::I32 => "i32",
+        DType::U32 | DType::Bool => "u32",
+    }
+}
