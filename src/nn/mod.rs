@@ -2,19 +2,30 @@
 //! and are declared by name, through a [`Scope`], while the graph is built. Names, shapes and initial distributions are
 //! torch's, so that a `state_dict` loads as it is. Nothing here has kernels or memory of its own.
 
+pub mod activation;
+pub mod attention;
 pub mod conv;
 pub mod dropout;
 pub mod embedding;
+pub mod gpt;
 pub mod init;
 pub mod linear;
+pub mod norm;
+pub mod pool;
 pub mod scope;
 pub mod sequential;
+mod split;
 
+pub use activation::{Gelu, GeluTanh, Relu, Sigmoid, Silu, Tanh};
+pub use attention::{MultiheadAttention, MultiheadOptions};
 pub use conv::Conv2d;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
+pub use gpt::Gpt;
 pub use init::Init;
 pub use linear::Linear;
+pub use norm::{BatchNorm1d, BatchNorm2d, LayerNorm};
+pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
 pub use scope::{Mode, ParamSpec, Params, Scope};
 pub use sequential::{Flatten, Sequential};
 

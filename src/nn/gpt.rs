@@ -1,0 +1,79 @@
+//! A small decoder-only transformer (pre-norm, learned positions), as GPT-2: embeddings, blocks, norm, head.
+
+use crate::dtype::DType;
+use crate::ir::Tensor;
+use crate::nn::activation::gelu_tanh;
+use crate::nn::attention::split_heads;
+use crate::nn::linear::place;
+use crate::nn::{Dropout, Embedding, Init, LayerNorm, Linear, Module, Scope};
+use crate::ops::attention::AttentionOptions;
+use std::panic::Location;
+
+/// Tokens i32 (B, T) to logits (B, T, vocab). Parameters: `wte.weight`, `wpe.weight`, per block `h.N.ln_1`,
+/// `h.N.attn.c_attn`, `h.N.attn.c_proj`, `h.N.ln_2`, `h.N.mlp.c_fc`, `h.N.mlp.c_proj`, then `ln_f`, `head.weight`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gpt {
+    /// Number of different tokens.
+    pub vocab: usize,
+    /// Longest sequence.
+    pub context: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Attention heads per block; divides `width`.
+    pub heads: usize,
+    /// Size of the vector at each position.
+    pub width: usize,
+    /// Probability of a zero after the embeddings and at the end of each branch.
+    pub dropout: f64,
+}
+
+/// Standard deviation of the weights at the start, as GPT-2.
+const STD: f64 = 0.02;
+
+impl Gpt {
+    /// One block on (B, T, width): x += attention(ln_1(x)); x += mlp(ln_2(x)).
+    #[track_caller]
+    fn block(&self, scope: &Scope, x: &Tensor) -> Tensor {
+        let w = self.width;
+        // Each block adds two branches to the residual stream: their scale keeps its variance at the end.
+        let into_stream = Init::Normal { std: STD / (2.0 * self.layers.max(1) as f64).sqrt() };
+        let linear = |n: usize, m: usize, init: &Init| Linear::new(n, m).init(init.clone(), Init::ZEROS);
+        let (normal, drop) = (Init::Normal { std: STD }, Dropout::new(self.dropout));
+
+        let attn = scope.child("attn");
+        let y = scope.run("ln_1", &LayerNorm::new([w]), x);
+        let packed = attn.run("c_attn", &linear(w, 3 * w, &normal), &y);
+        let [q, k, v] = split_heads(&packed, self.heads).map(|t| t.permute(&[0, 2, 1, 3]));
+        let causal = AttentionOptions { is_causal: true, ..Default::default() };
+        let y = q.scaled_dot_product_attention(&k, &v, &causal).permute(&[0, 2, 1, 3]).reshape(x.shape());
+        let x = x + drop.forward(&attn, &attn.run("c_proj", &linear(w, w, &into_stream), &y));
+
+        let mlp = scope.child("mlp");
+        let y = scope.run("ln_2", &LayerNorm::new([w]), &x);
+        let y = gelu_tanh(&mlp.run("c_fc", &linear(w, 4 * w, &normal), &y));
+        &x + drop.forward(&mlp, &mlp.run("c_proj", &linear(4 * w, w, &into_stream), &y))
+    }
+}
+
+impl Module for Gpt {
+    #[track_caller]
+    fn forward(&self, scope: &Scope, tokens: &Tensor) -> Tensor {
+        let (loc, t, w) = (Location::caller(), tokens.size(-1), self.width);
+        if tokens.rank() != 2 || tokens.dtype() != DType::I32 || t > self.context {
+            let detail = format!("{} expects i32 (B, T <= {}), got {}", place(scope), self.context, tokens.ty());
+            return tokens.fail("gpt", detail, loc);
+        }
+        if self.heads == 0 || w % self.heads != 0 {
+            return tokens.fail("gpt", format!("{} heads do not divide the width {w}", self.heads), loc);
+        }
+        let table = |rows: usize| Embedding::new(rows, w).std(STD);
+        let positions = table(self.context).weight(&scope.child("wpe")).narrow(0, 0, t);
+        let x = scope.run("wte", &table(self.vocab), tokens) + positions;
+        let x = scope.run("drop", &Dropout::new(self.dropout), &x);
+        let blocks = scope.child("h");
+        let x = (0..self.layers).fold(x, |x, i| self.block(&blocks.child(i), &x));
+        let x = scope.run("ln_f", &LayerNorm::new([w]), &x);
+        let head = Linear::new(w, self.vocab).init(Init::Normal { std: STD }, Init::ZEROS).without_bias();
+        scope.run("head", &head, &x)
+    }
+}

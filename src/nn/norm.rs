@@ -1,0 +1,160 @@
+//! Normalisation layers: batch norm with running statistics, layer norm.
+
+use crate::dtype::DType;
+use crate::ir::{Tensor, Type};
+use crate::nn::linear::place;
+use crate::nn::{Init, Module, Scope};
+use crate::ops::batch_norm::BatchNormOptions;
+use crate::shape::Shape;
+use std::panic::Location;
+
+/// What [`BatchNorm1d`] and [`BatchNorm2d`] have in common. Training normalises with the mean and the biased variance of
+/// the batch; evaluation with `running_mean` and `running_var` (unbiased), which training moves by `momentum`.
+/// Parameters: `weight`, `bias` (channels). Buffers: `running_mean`, `running_var`, `num_batches_tracked`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNorm {
+    /// Number of channels (dimension 1).
+    pub num_features: usize,
+    /// Added to the variance.
+    pub eps: f64,
+    /// Weight of a batch in the running statistics.
+    pub momentum: f64,
+    /// Whether there are a scale and a shift per channel.
+    pub affine: bool,
+}
+
+impl BatchNorm {
+    #[track_caller]
+    fn forward(&self, op: &str, ranks: &[usize], scope: &Scope, x: &Tensor) -> Tensor {
+        let (c, loc) = (self.num_features, Location::caller());
+        if !ranks.contains(&x.rank()) || x.size(1) != c {
+            let detail =
+                format!("{} expects {c} channels in dimension 1 and rank {ranks:?}, got {}", place(scope), x.ty());
+            return x.fail(op, detail, loc);
+        }
+        let affine =
+            self.affine.then(|| (scope.param("weight", [c], Init::ONES), scope.param("bias", [c], Init::ZEROS)));
+        let mean = scope.buffer("running_mean", [c], Init::ZEROS);
+        let var = scope.buffer("running_var", [c], Init::ONES);
+        let count = scope.buffer_of("num_batches_tracked", Type::new(DType::I32, Shape::default()), Init::ZEROS);
+        if scope.training() {
+            scope.update("num_batches_tracked", &(&count + count.like(1.0)));
+        }
+        let (weight, bias) = (affine.as_ref().map(|a| &a.0), affine.as_ref().map(|a| &a.1));
+        let (y, mean, var) = match scope.row_weight().filter(|_| scope.training()) {
+            Some(rows) if rows.elems() != x.size(0) => {
+                let detail = format!("{}: {} rows, but row weights {}", place(scope), x.size(0), rows.ty());
+                return x.fail(op, detail, loc);
+            }
+            Some(rows) => self.weighted(x, rows, weight, bias, (&mean, &var)),
+            None => {
+                let out = x.batch_norm(&BatchNormOptions {
+                    running_mean: Some(&mean),
+                    running_var: Some(&var),
+                    weight,
+                    bias,
+                    training: scope.training(),
+                    momentum: self.momentum,
+                    eps: self.eps,
+                });
+                (out.output, out.running_mean.unwrap_or(mean), out.running_var.unwrap_or(var))
+            }
+        };
+        if scope.training() {
+            scope.update("running_mean", &mean);
+            scope.update("running_var", &var);
+        }
+        y
+    }
+
+    /// Training with rows of weight 0 or 1: those of weight 0 do not enter the statistics. With n = sum of weights times
+    /// positions: mean = sum(w x)/n, var = sum(w (x - mean)^2)/n, running var from var n/(n-1).
+    #[track_caller]
+    fn weighted(
+        &self,
+        x: &Tensor,
+        rows: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        running: (&Tensor, &Tensor),
+    ) -> (Tensor, Tensor, Tensor) {
+        let c = self.num_features;
+        let mut along = vec![1; x.rank()];
+        along[0] = x.size(0);
+        let w = rows.reshape(along.clone());
+        (along[0], along[1]) = (1, c);
+        let dims: Vec<isize> = (0..x.rank() as isize).filter(|&d| d != 1).collect();
+        let positions: usize = x.shape()[2..].iter().product();
+        let n = rows.sum(&[], false) * positions as f64;
+        let mean = (x * &w).sum(&dims, true) / &n;
+        let d = x - &mean;
+        let var = (d.square() * &w).sum(&dims, true) / &n;
+        let mut y = d * (&var + self.eps).rsqrt();
+        if let Some(weight) = weight {
+            y = y * weight.reshape(along.clone());
+        }
+        if let Some(bias) = bias {
+            y = y + bias.reshape(along);
+        }
+        // One element only: n - 1 = 0, and torch refuses such a batch; here the biased variance is kept.
+        let unbiased = var.reshape([c]) * (&n / (&n - 1.0).maximum(&n.like(1.0)));
+        let moved = |old: &Tensor, new: Tensor| old * (1.0 - self.momentum) + new.detach() * self.momentum;
+        let (mean, var) = (moved(running.0, mean.reshape([c])), moved(running.1, unbiased));
+        (y, mean, var)
+    }
+}
+
+macro_rules! batch_norm {
+    ($name:ident, $op:literal, $ranks:expr, $what:literal) => {
+        #[doc = $what]
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name(pub BatchNorm);
+
+        impl $name {
+            /// With torch's defaults: eps 1e-5, momentum 0.1, scale and shift.
+            pub fn new(num_features: usize) -> $name {
+                $name(BatchNorm { num_features, eps: 1e-5, momentum: 0.1, affine: true })
+            }
+        }
+
+        impl Module for $name {
+            #[track_caller]
+            fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
+                self.0.forward($op, &$ranks, scope, x)
+            }
+        }
+    };
+}
+
+batch_norm!(BatchNorm1d, "batch_norm1d", [2, 3], "Batch norm of (N, C) or (N, C, L).");
+batch_norm!(BatchNorm2d, "batch_norm2d", [4], "Batch norm of (N, C, H, W).");
+
+/// Normalises each row over the trailing dimensions. Parameters: `weight`, `bias` of the normalised shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerNorm {
+    /// The trailing dimensions.
+    pub normalized_shape: Vec<usize>,
+    /// Added to the variance.
+    pub eps: f64,
+    /// Whether there are a scale and a shift.
+    pub elementwise_affine: bool,
+    /// Whether there is a shift beside the scale.
+    pub bias: bool,
+}
+
+impl LayerNorm {
+    /// Over the last dimensions, of these sizes, with torch's defaults.
+    pub fn new(normalized_shape: impl Into<Vec<usize>>) -> LayerNorm {
+        LayerNorm { normalized_shape: normalized_shape.into(), eps: 1e-5, elementwise_affine: true, bias: true }
+    }
+}
+
+impl Module for LayerNorm {
+    #[track_caller]
+    fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
+        let shape = &self.normalized_shape;
+        let weight = self.elementwise_affine.then(|| scope.param("weight", shape, Init::ONES));
+        let bias = (self.elementwise_affine && self.bias).then(|| scope.param("bias", shape, Init::ZEROS));
+        x.layer_norm(shape, weight.as_ref(), bias.as_ref(), self.eps)
+    }
+}
