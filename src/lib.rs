@@ -21,6 +21,7 @@ pub mod shape;
 pub mod tensor;
 pub mod train;
 
+pub use backend::{Device, Program, Store};
 pub use dtype::{DType, Scalar};
 pub use error::{Error, Result};
 pub use ir::{Builder, Graph, Tensor};

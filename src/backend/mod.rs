@@ -2,8 +2,16 @@
 //! `gpu` (WebGPU). What is above this module never names one of them.
 
 pub mod cpu;
+mod device;
+mod exec;
 pub mod gpu;
+mod program;
 pub mod reference;
+mod store;
+
+pub use device::Device;
+pub use program::{Fetches, Program, Stats};
+pub use store::Store;
 
 use crate::error::Result;
 use crate::plan::{Caps, Region};

@@ -16,7 +16,8 @@ pub struct Limits {
 pub trait Caps {
     /// Its limits.
     fn limits(&self) -> Limits;
-    /// `Ok` if it has a kernel for this call on these argument types, else why not. Asked before planning.
+    /// `Ok` if it has a kernel for this call on these argument types, else why not. Asked before planning. An empty
+    /// reason says that this composite never has a kernel here; running as its body is then no news to anybody.
     fn kernel(&self, call: &Call, args: &[Type]) -> Result<(), String>;
     /// `Ok` if it can run this region, else why not (it then runs on the CPU path).
     fn supports(&self, region: &Region) -> Result<(), String>;

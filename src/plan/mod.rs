@@ -5,11 +5,22 @@
 //! which loops or kernels to use.
 
 pub mod caps;
+mod fuse;
+mod items;
+mod memory;
+mod order;
+mod place;
+mod regions;
+mod text;
+mod verify;
 
 pub use caps::{Caps, Limits};
+pub use text::Summary;
 
 use crate::dtype::DType;
+use crate::error::Result;
 use crate::ir::{Graph, Type};
+use crate::passes;
 use crate::shape::View;
 
 /// A piece of memory that a plan uses, in one place.
@@ -81,8 +92,10 @@ pub struct Target {
 /// What kind of loops a region needs. The attributes are in the body's nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RegionKind {
-    /// Only pointwise nodes, `Const`, `Broadcast` of a `Const`, and `Random`; every argument and result has one shape. Several
-    /// results are possible. A plain copy is a body with one argument and no nodes beside it.
+    /// Only pointwise nodes, constants (`Const`, then `Reshape` to ones and `Broadcast` where the rank asks for them), and
+    /// `Random`; every argument and result has one shape, but for the counter of a `Random`, which is a `u32[4]` of its
+    /// own. Several results are possible; a result may be an argument as it is. A plain copy is a body with one argument
+    /// (or one constant) and no pointwise nodes.
     Pointwise,
     /// Pointwise nodes as for `Pointwise`, then one `Reduce` over them; its value is the only result. `Reduce` keeps dimensions as 1.
     Reduce,
@@ -138,7 +151,7 @@ pub enum Step {
         /// What.
         region: Region,
     },
-    /// Copies a whole slot to another of the same size, possibly at another place.
+    /// Copies a slot to another one, possibly at another place: as many bytes as the smaller of them has.
     Copy {
         /// The source.
         from: SlotId,
@@ -205,4 +218,21 @@ impl Default for PlanOptions {
     fn default() -> PlanOptions {
         PlanOptions { fuse: true, reuse_memory: true, kernels: true }
     }
+}
+
+/// Plans a graph for a device: passes, fusion, placement, order, memory. What the device does not support runs on the
+/// host, if there is one, and a note says why. The plan is verified before it is returned.
+pub fn plan(graph: &Graph, device: &dyn Caps, host: Option<&dyn Caps>, options: &PlanOptions) -> Result<Plan> {
+    let (graph, mut notes) = passes::run(graph, device, options.kernels)?;
+    let items = items::items(&graph)?;
+    let clusters = fuse::fuse(&items, device.limits(), options.fuse, &|cluster| fuse::accepted(&items, cluster, device));
+    let mut draft = place::Placer::new(&graph, &items, device, host).run(&clusters.list)?;
+    notes.append(&mut draft.notes);
+    notes.sort();
+    notes.dedup();
+    draft.notes = notes;
+    let bound = order::order(&mut draft, &graph, options.reuse_memory)?;
+    let plan = memory::assign(&draft, &graph, &bound, options.reuse_memory);
+    verify::verify(&plan, &draft, &graph, &bound)?;
+    Ok(plan)
 }

@@ -1,0 +1,79 @@
+//! `Device`: which backend runs the plans, and which one takes what it cannot. Opening one says what was chosen and why.
+
+use crate::backend::reference::Reference;
+use crate::backend::{Backend, DeviceInfo};
+use crate::error::{Error, Result};
+use crate::plan::{Caps, Place};
+use std::sync::Arc;
+
+/// A backend to run plans on, with the CPU path behind it. Clones share it.
+#[derive(Clone)]
+pub struct Device {
+    device: Arc<dyn Backend>,
+    host: Option<Arc<dyn Backend>>,
+    reason: String,
+}
+
+impl Device {
+    /// Opens what is asked for: `auto`, `cpu`, `reference`, `gpu`, `software`, or part of an adapter's name.
+    ///
+    /// `auto` takes a discrete or integrated GPU if there is one, else the CPU path; never a software adapter, which is far
+    /// slower than the CPU path on the same cores. `gpu` with only a software adapter is an error that says so.
+    pub fn open(request: &str) -> Result<Device> {
+        match request {
+            "reference" => Ok(Device::with(Arc::new(Reference::new()), None, "the reference was asked for")),
+            other => Err(Error::device(other, "there is no such device; try auto, cpu, reference, gpu or software")),
+        }
+    }
+
+    /// A device made of these backends: for tests, and for backends from outside.
+    pub fn with(device: Arc<dyn Backend>, host: Option<Arc<dyn Backend>>, reason: impl Into<String>) -> Device {
+        Device { device, host, reason: reason.into() }
+    }
+
+    /// Why this device and no other.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Who it is.
+    pub fn info(&self) -> DeviceInfo {
+        self.device.info()
+    }
+
+    /// The backend of a place; the device's own where there is no other.
+    pub fn backend(&self, place: Place) -> &Arc<dyn Backend> {
+        match (place, &self.host) {
+            (Place::Host, Some(host)) => host,
+            (Place::Host, None) | (Place::Device, _) => &self.device,
+        }
+    }
+
+    /// What the planner may know of the device.
+    pub fn caps(&self) -> &dyn Caps {
+        self.device.as_caps()
+    }
+
+    /// What the planner may know of the CPU path behind it.
+    pub fn host_caps(&self) -> Option<&dyn Caps> {
+        self.host.as_ref().map(|h| h.as_caps())
+    }
+
+    /// Blocks until all work on it is done.
+    pub fn sync(&self) -> Result<()> {
+        self.device.sync()?;
+        self.host.as_ref().map_or(Ok(()), |h| h.sync())
+    }
+
+    /// Errors if a kernel reported a fault since the last call. Blocks until all work so far is done.
+    pub fn check_status(&self) -> Result<()> {
+        self.device.check_status()?;
+        self.host.as_ref().map_or(Ok(()), |h| h.check_status())
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Device({}: {})", self.info().name, self.reason)
+    }
+}

@@ -1,0 +1,103 @@
+//! Runs of steps per backend: a plan over buffers becomes one executable per stretch of steps at one place, with the
+//! copies between places in between.
+
+use crate::backend::store::Buffer;
+use crate::backend::{Backend, Device, Executable, Work};
+use crate::error::Result;
+use crate::plan::{Place, Plan, SlotId, Source, Step};
+use std::rc::Rc;
+use std::sync::Arc;
+
+enum Part {
+    /// Steps at one place.
+    Steps(Box<dyn Executable>),
+    /// A copy from one place to the other, by way of the host's memory.
+    Cross { from: Rc<Buffer>, to: Rc<Buffer>, bytes: usize },
+}
+
+/// A plan bound to buffers.
+pub(super) struct Exec {
+    parts: Vec<Part>,
+}
+
+impl Exec {
+    /// Compiles all stretches. `buffers` are those of the plan's slots.
+    pub fn compile(device: &Device, plan: &Plan, buffers: &[Rc<Buffer>]) -> Result<Exec> {
+        let mut parts = Vec::new();
+        let mut open: Vec<Work> = Vec::new();
+        let mut at = Place::Device;
+        let id = |s: SlotId| buffers[s.0 as usize].id;
+        for step in &plan.steps {
+            match step {
+                Step::Run { place, region } => {
+                    if *place != at {
+                        close(&mut parts, &mut open, device.backend(at))?;
+                        at = *place;
+                    }
+                    let args = region.args.iter().map(|a| match a.source {
+                        Source::Slot(s) => Some(id(s)),
+                        Source::Iota => None,
+                    });
+                    let outs = region.outs.iter().map(|t| id(t.slot)).collect();
+                    open.push(Work::Run { region, args: args.collect(), outs });
+                }
+                Step::Copy { from, to } => {
+                    let (a, b) = (&plan.slots[from.0 as usize], &plan.slots[to.0 as usize]);
+                    let bytes = a.bytes.min(b.bytes);
+                    if bytes == 0 {
+                        continue;
+                    }
+                    if a.place == b.place {
+                        if a.place != at {
+                            close(&mut parts, &mut open, device.backend(at))?;
+                            at = a.place;
+                        }
+                        open.push(Work::Copy { from: id(*from), to: id(*to), bytes });
+                    } else {
+                        close(&mut parts, &mut open, device.backend(at))?;
+                        let (from, to) = (buffers[from.0 as usize].clone(), buffers[to.0 as usize].clone());
+                        parts.push(Part::Cross { from, to, bytes });
+                    }
+                }
+            }
+        }
+        close(&mut parts, &mut open, device.backend(at))?;
+        Ok(Exec { parts })
+    }
+
+    /// Starts all steps in order.
+    pub fn run(&mut self) -> Result<()> {
+        for part in &mut self.parts {
+            match part {
+                Part::Steps(e) => e.run()?,
+                Part::Cross { from, to, bytes } => to.write(&from.read(*bytes)?.wait()?)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Kernel launches per run.
+    pub fn dispatches(&self) -> usize {
+        self.executables().map(|e| e.dispatches()).sum()
+    }
+
+    /// Submits per run.
+    pub fn submits(&self) -> usize {
+        self.executables().map(|e| e.submits()).sum()
+    }
+
+    fn executables(&self) -> impl Iterator<Item = &dyn Executable> {
+        self.parts.iter().filter_map(|p| match p {
+            Part::Steps(e) => Some(&**e),
+            Part::Cross { .. } => None,
+        })
+    }
+}
+
+fn close(parts: &mut Vec<Part>, open: &mut Vec<Work>, backend: &Arc<dyn Backend>) -> Result<()> {
+    if !open.is_empty() {
+        parts.push(Part::Steps(backend.compile(open)?));
+        open.clear();
+    }
+    Ok(())
+}

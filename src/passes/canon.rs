@@ -1,0 +1,144 @@
+//! One form for each meaning: chains of one kind of view merged, views and casts that change nothing removed, views of
+//! constants as one broadcast, `StopGrad` (which only differentiation looks at) removed.
+
+use crate::dtype::{DType, Scalar};
+use crate::ir::{Binary, Graph, Node, NodeId, Prim, Type, Unary, Value};
+use crate::passes::Rewrite;
+use crate::passes::fold::splat;
+
+/// The graph in canonical form.
+pub fn canon(graph: &Graph) -> Graph {
+    let mut r = Rewrite::new(graph);
+    for (id, node) in graph.iter() {
+        if matches!(node.prim, Prim::Input { .. }) {
+            continue;
+        }
+        let args = r.args(node);
+        if let Some(v) = rewrite(&mut r, node, &args) {
+            r.set(id, vec![v]);
+        } else {
+            r.copy(id);
+        }
+    }
+    r.finish()
+}
+
+/// A value equal to the node's only result, if there is a simpler one. `args` are values of the new graph.
+fn rewrite(r: &mut Rewrite, node: &Node, args: &[Value]) -> Option<Value> {
+    let &x = args.first()?;
+    if is_identity(&node.prim, r.new.ty(x), &node.types[0]) {
+        return Some(x);
+    }
+    let one = |r: &mut Rewrite, prim: Prim, args: Vec<Value>| Some(r.push(prim, args, node.types.clone(), node.loc));
+    if node.prim.is_view() {
+        if let Some(s) = constant(r, x) {
+            return splat_once(r, s, node, x);
+        }
+    }
+    let inner: Node = r.new.node(x.node).clone();
+    let inner_arg = inner.args.first().copied();
+    match (&node.prim, &inner.prim, inner_arg) {
+        (Prim::Reshape(s), Prim::Reshape(_), Some(y)) => {
+            if r.new.shape(y) == s {
+                return Some(y);
+            }
+            one(r, Prim::Reshape(s.clone()), vec![y])
+        }
+        (Prim::Broadcast(s), Prim::Broadcast(_), Some(y)) => one(r, Prim::Broadcast(s.clone()), vec![y]),
+        (Prim::Permute(p), Prim::Permute(q), Some(y)) => {
+            let both: Vec<usize> = p.iter().map(|&d| q[d]).collect();
+            if both.iter().copied().eq(0..both.len()) {
+                return Some(y);
+            }
+            one(r, Prim::Permute(both), vec![y])
+        }
+        (Prim::Reverse(a), Prim::Reverse(b), Some(y)) => {
+            let both: Vec<usize> =
+                (0..node.types[0].shape.len()).filter(|d| a.contains(d) != b.contains(d)).collect();
+            if both.is_empty() {
+                return Some(y);
+            }
+            one(r, Prim::Reverse(both), vec![y])
+        }
+        (
+            Prim::Slice { start, len, step },
+            Prim::Slice { start: start0, step: step0, .. },
+            Some(y),
+        ) if !len.contains(&0) => {
+            let start = (0..start.len()).map(|d| start0[d] + start[d] * step0[d]).collect();
+            let step = (0..step.len()).map(|d| step[d] * step0[d]).collect();
+            one(r, Prim::Slice { start, len: len.clone(), step }, vec![y])
+        }
+        // Booleans are 0 or 1 in every type.
+        (Prim::Cast(d), Prim::Cast(_), Some(y)) if r.new.ty(y).dtype == DType::Bool => {
+            if *d == DType::Bool {
+                return Some(y);
+            }
+            one(r, Prim::Cast(*d), vec![y])
+        }
+        (Prim::Unary(Unary::Neg), Prim::Unary(Unary::Neg), Some(y)) => Some(y),
+        (Prim::Unary(Unary::Not), Prim::Unary(Unary::Not), Some(y)) => Some(y),
+        // x^2 = x * x and x^-1 = 1/x exactly, and both are far cheaper than a power.
+        (Prim::Binary(Binary::Pow), _, _) => match constant(r, args[1]) {
+            Some(Scalar::F32(2.0)) => one(r, Prim::Binary(Binary::Mul), vec![x, x]),
+            Some(Scalar::F32(-1.0)) => one(r, Prim::Unary(Unary::Recip), vec![x]),
+            _ => None,
+        },
+        // a + (-b) = a - b exactly.
+        (Prim::Binary(Binary::Add), _, _) if node.types[0].dtype == DType::F32 => {
+            let second = r.new.node(args[1].node).clone();
+            match second.prim {
+                Prim::Unary(Unary::Neg) => one(r, Prim::Binary(Binary::Sub), vec![x, second.args[0]]),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// True if the node passes its first argument on as it is.
+fn is_identity(prim: &Prim, arg: &Type, out: &Type) -> bool {
+    match prim {
+        Prim::StopGrad => true,
+        Prim::Cast(d) => *d == arg.dtype,
+        Prim::Reshape(_) | Prim::Broadcast(_) => arg == out,
+        Prim::Permute(p) => {
+            // Moving dimensions of size 1 among others changes the shape, so it is not the identity; it is a reshape.
+            p.iter().copied().eq(0..p.len())
+        }
+        Prim::Slice { start, step, .. } => arg == out && start.iter().all(|&s| s == 0) && step.iter().all(|&s| s == 1),
+        Prim::Pad { lo, hi, interior, .. } => {
+            arg == out && lo.iter().chain(hi).all(|&x| x == 0) && interior.iter().all(|&x| x == 0)
+        }
+        Prim::Reverse(axes) => axes.iter().all(|&a| arg.shape[a] <= 1),
+        Prim::Reduce { axes, .. } => axes.iter().all(|&a| arg.shape[a] == 1),
+        Prim::Concat { .. } => arg == out,
+        _ => false,
+    }
+}
+
+/// The scalar that every element of a view of a constant is equal to.
+fn constant(r: &Rewrite, v: Value) -> Option<Scalar> {
+    let node = r.new.node(v.node);
+    match &node.prim {
+        Prim::Const(s) => Some(*s),
+        p if p.is_view() => constant(r, node.args[0]),
+        _ => None,
+    }
+}
+
+/// The canonical form of a repeated constant: `const`, `reshape` to ones, `broadcast`. `None` if the node has it.
+fn splat_once(r: &mut Rewrite, s: Scalar, node: &Node, arg: Value) -> Option<Value> {
+    let is = |r: &Rewrite, id: NodeId, f: fn(&Prim) -> bool| f(&r.new.node(id).prim);
+    let done = match &node.prim {
+        Prim::Reshape(to) => is(r, arg.node, |p| matches!(p, Prim::Const(_))) && to.iter().all(|&n| n == 1),
+        Prim::Broadcast(_) => {
+            let ones = r.new.node(arg.node);
+            matches!(ones.prim, Prim::Reshape(_))
+                && ones.types[0].shape.iter().all(|&n| n == 1)
+                && is(r, ones.args[0].node, |p| matches!(p, Prim::Const(_)))
+        }
+        _ => false,
+    };
+    if done { None } else { Some(splat(r, s, node)) }
+}

@@ -1,0 +1,4 @@
+//! Tests of programs on devices.
+
+#[path = "device/programs.rs"]
+mod programs;
