@@ -134,7 +134,9 @@ impl Program {
             }
         }
         match self.feeds.iter().find(|f| !feeds.iter().any(|(name, _)| *name == f.name)) {
-            Some(missing) => Err(Error::input(format!("feed {:?}", missing.name), format!("({}) is missing", missing.ty))),
+            Some(missing) => {
+                Err(Error::input(format!("feed {:?}", missing.name), format!("({}) is missing", missing.ty)))
+            }
             None => Ok(()),
         }
     }
@@ -222,11 +224,7 @@ impl Tensor {
             self.builder().build()?;
         }
         graph.outputs.clear();
-        graph.outputs.push(crate::ir::OutputSpec {
-            name: "0".into(),
-            kind: OutputKind::Fetch,
-            value: self.value(),
-        });
+        graph.outputs.push(crate::ir::OutputSpec { name: "0".into(), kind: OutputKind::Fetch, value: self.value() });
         let mut graph = dce(&graph);
         let used = graph.use_counts();
         if let Some(spec) = graph.inputs.iter().find(|s| used[s.value.node.0 as usize] > 0) {
@@ -236,9 +234,10 @@ impl Tensor {
         if !graph.inputs.is_empty() {
             graph = without_inputs(&graph)?;
         }
-        Program::compile(&Store::new(device), graph)?.run(&[])?.pop().ok_or_else(|| {
-            Error::internal("eval", "a program with one output gave none")
-        })
+        Program::compile(&Store::new(device), graph)?
+            .run(&[])?
+            .pop()
+            .ok_or_else(|| Error::internal("eval", "a program with one output gave none"))
     }
 }
 

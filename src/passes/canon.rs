@@ -53,18 +53,15 @@ fn rewrite(r: &mut Rewrite, node: &Node, args: &[Value]) -> Option<Value> {
             one(r, Prim::Permute(both), vec![y])
         }
         (Prim::Reverse(a), Prim::Reverse(b), Some(y)) => {
-            let both: Vec<usize> =
-                (0..node.types[0].shape.len()).filter(|d| a.contains(d) != b.contains(d)).collect();
+            let both: Vec<usize> = (0..node.types[0].shape.len()).filter(|d| a.contains(d) != b.contains(d)).collect();
             if both.is_empty() {
                 return Some(y);
             }
             one(r, Prim::Reverse(both), vec![y])
         }
-        (
-            Prim::Slice { start, len, step },
-            Prim::Slice { start: start0, step: step0, .. },
-            Some(y),
-        ) if !len.contains(&0) => {
+        (Prim::Slice { start, len, step }, Prim::Slice { start: start0, step: step0, .. }, Some(y))
+            if !len.contains(&0) =>
+        {
             let start = (0..start.len()).map(|d| start0[d] + start[d] * step0[d]).collect();
             let step = (0..step.len()).map(|d| step[d] * step0[d]).collect();
             one(r, Prim::Slice { start, len: len.clone(), step }, vec![y])

@@ -182,9 +182,9 @@ impl Fuser<'_> {
             // Producers are found in descending order, so that all readers of one are known when it is tried.
             let mut open: BTreeSet<usize> = self.producers(r);
             while let Some(p) = open.pop_last() {
-                let whole = self.uses.readers[p].iter().all(|&q| {
-                    cluster.members.binary_search(&q).is_ok() && self.reads_whole(q, &|x| x == p)
-                });
+                let whole = self.uses.readers[p]
+                    .iter()
+                    .all(|&q| cluster.members.binary_search(&q).is_ok() && self.reads_whole(q, &|x| x == p));
                 let none = |_: usize| false;
                 if !whole || self.uses.escapes[p] || !self.alone(p) || !self.fits(p, &shape, &none) {
                     continue;

@@ -91,7 +91,8 @@ pub(super) fn items(graph: &Graph) -> Result<Items> {
                 if !loops || matches!(p, Prim::Random { .. }) {
                     args = args.into_iter().map(|a| b.in_memory(a, node.loc)).collect();
                 }
-                let shape = if kind == RegionKind::Reduce { args[0].shape().clone() } else { node.types[0].shape.clone() };
+                let shape =
+                    if kind == RegionKind::Reduce { args[0].shape().clone() } else { node.types[0].shape.clone() };
                 let types = node.types.clone();
                 let id = b.push(Item { prim: Some(p.clone()), kind, args, outs: types, shape, loc: node.loc });
                 node.types.iter().enumerate().map(|(out, t)| whole(Base::Item(id, out as u32), t)).collect()
@@ -139,7 +140,9 @@ fn kind(prim: &Prim) -> Option<RegionKind> {
         Prim::ScatterAddAlong { .. } => RegionKind::ScatterAddAlong,
         Prim::Call(_) => RegionKind::Fused,
         Prim::Input { .. } | Prim::Const(_) | Prim::Iota { .. } | Prim::StopGrad => return None,
-        Prim::Reshape(_) | Prim::Broadcast(_) | Prim::Permute(_) | Prim::Slice { .. } | Prim::Reverse(_) => return None,
+        Prim::Reshape(_) | Prim::Broadcast(_) | Prim::Permute(_) | Prim::Slice { .. } | Prim::Reverse(_) => {
+            return None;
+        }
     })
 }
 
@@ -221,9 +224,7 @@ impl ItemBuilder {
         match arg {
             Arg::View { base: Base::Input(k), view, .. } => {
                 let spec = &graph.inputs[*k];
-                spec.kind == InputKind::State
-                    && spec.name == state
-                    && view.is_identity(graph.shape(spec.value).elems())
+                spec.kind == InputKind::State && spec.name == state && view.is_identity(graph.shape(spec.value).elems())
             }
             _ => false,
         }

@@ -100,8 +100,7 @@ impl Memory<'_> {
                 self.of.insert(*id, slot);
             }
         }
-        let kept: Vec<SlotId> =
-            written.iter().filter(|id| self.last.contains_key(id)).map(|id| self.of[id]).collect();
+        let kept: Vec<SlotId> = written.iter().filter(|id| self.last.contains_key(id)).map(|id| self.of[id]).collect();
         let mut freed: Vec<SlotId> = dead.iter().map(|id| self.of[id]).collect();
         freed.sort_unstable();
         freed.dedup();

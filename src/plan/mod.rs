@@ -225,7 +225,8 @@ impl Default for PlanOptions {
 pub fn plan(graph: &Graph, device: &dyn Caps, host: Option<&dyn Caps>, options: &PlanOptions) -> Result<Plan> {
     let (graph, mut notes) = passes::run(graph, device, options.kernels)?;
     let items = items::items(&graph)?;
-    let clusters = fuse::fuse(&items, device.limits(), options.fuse, &|cluster| fuse::accepted(&items, cluster, device));
+    let clusters =
+        fuse::fuse(&items, device.limits(), options.fuse, &|cluster| fuse::accepted(&items, cluster, device));
     let mut draft = place::Placer::new(&graph, &items, device, host).run(&clusters.list)?;
     notes.append(&mut draft.notes);
     notes.sort();

@@ -86,7 +86,8 @@ struct Deps {
 
 impl Deps {
     fn of(draft: &Draft) -> Deps {
-        let mut d = Deps { next: vec![BTreeSet::new(); draft.steps.len()], producer: HashMap::new(), readers: HashMap::new() };
+        let mut d =
+            Deps { next: vec![BTreeSet::new(); draft.steps.len()], producer: HashMap::new(), readers: HashMap::new() };
         for (i, step) in draft.steps.iter().enumerate() {
             for id in reads(step) {
                 if let Some(&p) = d.producer.get(&id) {

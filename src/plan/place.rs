@@ -170,7 +170,10 @@ impl<'a> Placer<'a> {
                 };
                 let on_host = candidate(&region, host);
                 if let Some(why) = self.refusal(&on_host.region, host) {
-                    return Err(Error::device("this device", format!("cannot run {op} ({reason}), nor can the CPU ({why})")));
+                    return Err(Error::device(
+                        "this device",
+                        format!("cannot run {op} ({reason}), nor can the CPU ({why})"),
+                    ));
                 }
                 self.draft.notes.push(Note::Fallback { op, reason });
                 (Place::Host, on_host)

@@ -76,7 +76,9 @@ pub(super) fn region(
         for (k, arg) in item.args.iter().enumerate() {
             args.push(match arg {
                 Arg::Const(s, _) => b.splat(*s, &cluster.shape, item),
-                Arg::View { base: Base::Item(id, out), .. } if values.contains_key(&(*id, *out)) => values[&(*id, *out)],
+                Arg::View { base: Base::Item(id, out), .. } if values.contains_key(&(*id, *out)) => {
+                    values[&(*id, *out)]
+                }
                 Arg::View { .. } if first == Some(&m) => Value { node: NodeId(k as u32), out: 0 },
                 Arg::View { base, view, dtype } => {
                     let view = view_in(item, view, &cluster.shape)?;
