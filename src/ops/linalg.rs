@@ -40,6 +40,52 @@ impl Tensor {
         self.builder().apply(Prim::Dot, &[&self.broadcast_to(with(m, k)), &other.broadcast_to(with(k, n))])
     }
 
+    /// x W^T + b for this x `[.., in]`, `weight [out, in]` and `bias [out]`.
+    #[track_caller]
+    pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        let y = self.matmul(&weight.t());
+        match bias {
+            Some(b) => y + b,
+            None => y,
+        }
+    }
+
+    /// beta self + alpha (a b).
+    #[track_caller]
+    pub fn addmm(&self, a: &Tensor, b: &Tensor, beta: f64, alpha: f64) -> Tensor {
+        let scaled = |t: Tensor, by: f64| if by == 1.0 { t } else { t * by };
+        let product = scaled(a.matmul(b), alpha);
+        // With beta = 0 the summand is ignored, NaN included.
+        if beta == 0.0 { product } else { scaled(self.clone(), beta) + product }
+    }
+
+    /// Product of two batches of matrices, `[b, m, k]` and `[b, k, n]`.
+    #[track_caller]
+    pub fn bmm(&self, other: &Tensor) -> Tensor {
+        if self.rank() != 3 || other.rank() != 3 || self.size(0) != other.size(0) {
+            let detail = format!("needs [b,m,k] and [b,k,n], got {} and {}", self.ty(), other.ty());
+            return self.fail("bmm", detail, Location::caller());
+        }
+        self.matmul(other)
+    }
+
+    /// All products of the elements of two vectors: `[n]`, `[m]` -> `[n, m]`.
+    #[track_caller]
+    pub fn outer(&self, other: &Tensor) -> Tensor {
+        if self.rank() != 1 || other.rank() != 1 {
+            let detail = format!("needs two vectors, got {} and {}", self.ty(), other.ty());
+            return self.fail("outer", detail, Location::caller());
+        }
+        self.unsqueeze(1) * other.unsqueeze(0)
+    }
+
+    /// As [`Tensor::matmul`], after swapping the last two dimensions of the operands that are marked.
+    #[track_caller]
+    pub fn matmul_transposed(&self, other: &Tensor, transpose_self: bool, transpose_other: bool) -> Tensor {
+        let turned = |t: &Tensor, turn: bool| if turn { t.t() } else { t.clone() };
+        turned(self, transpose_self).matmul(&turned(other, transpose_other))
+    }
+
     /// Convolution (cross-correlation) of `[N, C, S..]` with `weight [O, C/groups, K..]`; see [`ConvDims`].
     #[track_caller]
     pub fn conv(&self, weight: &Tensor, dims: ConvDims) -> Tensor {

@@ -3,24 +3,31 @@
 //!
 //! The body run on the reference backend is the reference of the fused kernel: nobody writes a CPU twin of a kernel.
 
+pub mod activation;
 pub mod attention;
 pub mod batch_norm;
+pub mod conv;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod layer_norm;
 pub mod linalg;
 pub mod loss;
 pub mod movement;
+pub mod norms;
 pub mod pool;
 pub mod pooling;
 pub mod reduce;
+pub mod shaping;
 pub mod softmax;
 
+pub use activation::Gelu;
 pub use attention::AttentionOptions;
 pub use batch_norm::{BatchNormOptions, BatchNormResult};
+pub use conv::{ConvOptions, Padding};
 pub use cross_entropy::CrossEntropyOptions;
 pub use loss::Reduction;
 pub use pooling::Pool;
+pub use shaping::PadMode;
 
 use crate::ir::{Builder, Tensor};
 use std::any::Any;

@@ -56,4 +56,59 @@ impl Tensor {
         let axis = self.axis("cumsum", dim, Location::caller());
         self.builder().apply(Prim::CumSum { axis }, &[self])
     }
+
+    /// Index (i32) of the first minimum along `dim`; a NaN wins.
+    #[track_caller]
+    pub fn argmin(&self, dim: isize, keepdim: bool) -> Tensor {
+        (-self).argmax(dim, keepdim)
+    }
+    /// log(sum(e^x)) over `dims`, without overflow.
+    #[track_caller]
+    pub fn logsumexp(&self, dims: &[isize], keepdim: bool) -> Tensor {
+        let max = self.amax(dims, true).detach();
+        let shift = max.is_finite().select(&max, &max.like(0.0));
+        let kept = (self - &shift).exp().sum(dims, true).log() + shift;
+        if keepdim {
+            kept
+        } else {
+            kept.reshape(self.shape().without(&self.axes("logsumexp", dims, Location::caller())))
+        }
+    }
+    /// Variance over `dims`: the squared deviations divided by their number less `correction` (1: unbiased), in two passes.
+    #[track_caller]
+    pub fn var(&self, dims: &[isize], correction: f64, keepdim: bool) -> Tensor {
+        let axes = self.axes("var", dims, Location::caller());
+        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        let deviation = self - self.mean(dims, true);
+        deviation.square().sum(dims, keepdim) / (n as f64 - correction).max(0.0)
+    }
+    /// Standard deviation over `dims`; its gradient is 0 where it is 0.
+    #[track_caller]
+    pub fn std(&self, dims: &[isize], correction: f64, keepdim: bool) -> Tensor {
+        self.var(dims, correction, keepdim).sqrt_flat_at_zero()
+    }
+    /// (sum |x|^p)^(1/p) over `dims`; max |x| for p = inf, min |x| for -inf, the number of non-zeros for 0. The gradient
+    /// at a zero vector is 0.
+    #[track_caller]
+    pub fn norm(&self, p: f64, dims: &[isize], keepdim: bool) -> Tensor {
+        let zero = self.like(0.0);
+        if p == f64::INFINITY {
+            self.abs().amax(dims, keepdim)
+        } else if p == f64::NEG_INFINITY {
+            self.abs().amin(dims, keepdim)
+        } else if p == 0.0 {
+            self.eq(&zero).select(&zero, &self.like(1.0)).sum(dims, keepdim)
+        } else if p == 1.0 {
+            self.abs().sum(dims, keepdim)
+        } else if p == 2.0 {
+            self.square().sum(dims, keepdim).sqrt_flat_at_zero()
+        } else {
+            // 0^p and total^(1/p) have infinite derivatives at 0 for some p: both are replaced there.
+            let empty = self.eq(&zero);
+            let powers = empty.select(&zero, &empty.select(&self.like(1.0), &self.abs()).powf(p));
+            let total = powers.sum(dims, keepdim);
+            let none = total.eq(&total.like(0.0));
+            none.select(&total.like(0.0), &none.select(&total.like(1.0), &total).powf(1.0 / p))
+        }
+    }
 }
