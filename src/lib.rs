@@ -2,6 +2,7 @@
 //! to any order, a planner that fuses and places, WGSL kernels, and a reference that every result is checked against.
 
 pub mod backend;
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod config;

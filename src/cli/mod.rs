@@ -1,1 +1,2 @@
-//! (empty)
+//! The commands, one file each, thin over the library.
+pub mod bench;
