@@ -13,7 +13,7 @@ pub use device::Device;
 pub use program::{Fetches, Program, Stats};
 pub use store::Store;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{Caps, Region};
 
 /// A buffer of one backend.
@@ -62,6 +62,25 @@ pub trait Executable {
     fn submits(&self) -> usize {
         0
     }
+    /// Runs once and gives the device's own time of every kernel launch, in order. Errors where it cannot tell.
+    fn profile(&mut self) -> Result<Vec<KernelTime>> {
+        Err(Error::input("profile", "this device has no timestamps; measure whole runs by the wall clock"))
+    }
+}
+
+/// What one kernel launch took, by the device's clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KernelTime {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// Which variant of it.
+    pub variant: &'static str,
+    /// Nanoseconds.
+    pub ns: f64,
+    /// Floating-point operations, about.
+    pub flops: u64,
+    /// Bytes read and written, at least.
+    pub bytes: u64,
 }
 
 /// One region or copy with its slots resolved to buffers: `args` and `outs` run parallel to the region's.

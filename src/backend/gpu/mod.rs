@@ -1,6 +1,169 @@
-//! The WebGPU backend: the only place that names wgpu. Kernel selection (`kernels/`) and capabilities (`caps`) are pure.
+//! The WebGPU backend: the only place that names wgpu. Kernel selection (`kernels/`) and capabilities (`caps`) are pure;
+//! `device` opens adapters, `pipelines` and `buffers` cache, `record` turns kernel calls into submits.
 
+mod buffers;
 pub mod caps;
+mod device;
 pub mod kernels;
+mod pipelines;
+mod profile;
+mod record;
+#[cfg(test)]
+mod tests;
 
 pub use caps::{AdapterClass, GpuCaps};
+pub use device::{Adapter, Request, adapters, choose};
+
+use crate::backend::{Backend, BufferId, DeviceInfo, Executable, Pending, Work};
+use crate::error::{Error, Result};
+use crate::ir::{Call, Type};
+use crate::plan::{Caps, Limits, Region, RegionKind};
+use buffers::Buffers;
+use device::Device;
+use kernels::Mutation;
+use pipelines::Pipelines;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of the device's fault record.
+const STATUS_BYTES: usize = 64;
+
+/// What a device and everything made on it share.
+pub(crate) struct GpuShared {
+    device: Arc<Device>,
+    buffers: Buffers,
+    status: wgpu::Buffer,
+    /// True once a kernel was compiled that can report a fault.
+    reports: AtomicBool,
+    /// The user's operations that can report faults; site n is entry n - 1.
+    sites: Mutex<Vec<String>>,
+}
+
+impl GpuShared {
+    fn site(&self, name: String) -> u32 {
+        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = sites.iter().position(|s| *s == name).unwrap_or_else(|| {
+            sites.push(name);
+            sites.len() - 1
+        });
+        at as u32 + 1
+    }
+
+    fn wait(&self) -> Result<()> {
+        let name = &self.device.info.name;
+        let poll = wgpu::PollType::Wait { submission_index: None, timeout: None };
+        self.device.device.poll(poll).map_err(|e| Error::device(name, format!("waiting for it: {e}")))?;
+        self.device.fault.check(name)
+    }
+}
+
+/// A WebGPU adapter as a backend.
+pub struct Gpu {
+    shared: Arc<GpuShared>,
+    pipelines: Pipelines,
+}
+
+impl Gpu {
+    /// Opens the adapter that the request means.
+    pub fn open(request: &Request) -> Result<Gpu> {
+        let device = Arc::new(device::open(request)?);
+        let status = buffers::storage(&device, "status", STATUS_BYTES as u64)?;
+        let shared = GpuShared {
+            device,
+            buffers: Buffers::default(),
+            status,
+            reports: AtomicBool::new(false),
+            sites: Mutex::default(),
+        };
+        Ok(Gpu { shared: Arc::new(shared), pipelines: Pipelines::default() })
+    }
+
+    /// This device with a deliberate fault in a kernel's text, for tests of tests. Shares memory with `self`.
+    pub fn mutated(&self, mutation: Mutation) -> Gpu {
+        Gpu { shared: self.shared.clone(), pipelines: Pipelines::mutated(mutation) }
+    }
+
+    /// What kernel selection knows of this adapter.
+    pub fn gpu_caps(&self) -> &GpuCaps {
+        &self.shared.device.caps
+    }
+
+    /// Number of pipelines compiled so far.
+    pub fn pipelines(&self) -> usize {
+        self.pipelines.len()
+    }
+}
+
+impl Caps for Gpu {
+    fn limits(&self) -> Limits {
+        let caps = self.gpu_caps();
+        Limits { max_operands: caps.max_storage_buffers as usize, max_slot_bytes: caps.max_binding_bytes as usize }
+    }
+    fn kernel(&self, call: &Call, args: &[Type]) -> Result<(), String> {
+        kernels::takes(call, args, self.gpu_caps())
+    }
+    fn supports(&self, region: &Region) -> Result<(), String> {
+        let most = self.gpu_caps().max_binding_bytes;
+        let slots = region.args.iter().filter_map(|a| a.view.span()).map(|(_, hi)| (hi as u64 + 1) * 4);
+        if slots.chain(region.outs.iter().map(|o| o.ty.bytes() as u64)).any(|b| b > most) {
+            return Err(format!("an operand exceeds the adapter's limit of {most} bytes per buffer"));
+        }
+        kernels::select(region, self.gpu_caps()).map(drop)
+    }
+    fn reads_strided(&self, region: &Region, arg: usize) -> bool {
+        matches!(region.kind, RegionKind::Pointwise | RegionKind::Reduce)
+            || kernels::find(region).is_ok_and(|k| (k.strided)(region, arg))
+    }
+}
+
+impl Backend for Gpu {
+    fn info(&self) -> DeviceInfo {
+        self.shared.device.info.clone()
+    }
+    fn as_caps(&self) -> &dyn Caps {
+        self
+    }
+    fn alloc(&self, bytes: usize) -> Result<BufferId> {
+        self.shared.buffers.alloc(&self.shared.device, bytes)
+    }
+    fn free(&self, buffer: BufferId) {
+        self.shared.buffers.free(buffer);
+    }
+    fn write(&self, buffer: BufferId, bytes: &[u8]) -> Result<()> {
+        let to = self.shared.buffers.get(buffer)?;
+        if bytes.len() as u64 > to.size() || !bytes.len().is_multiple_of(4) {
+            let detail = format!("{} bytes do not fit a buffer of {}", bytes.len(), to.size());
+            return Err(Error::internal("gpu write", detail));
+        }
+        if !bytes.is_empty() {
+            self.shared.device.queue.write_buffer(&to, 0, bytes);
+        }
+        Ok(())
+    }
+    fn read(&self, buffer: BufferId, bytes: usize) -> Result<Box<dyn Pending>> {
+        let from = self.shared.buffers.get(buffer)?;
+        Ok(Box::new(self.shared.buffers.read(&self.shared.device, &from, bytes)?))
+    }
+    fn compile(&self, work: &[Work]) -> Result<Box<dyn Executable>> {
+        Ok(Box::new(record::GpuRun::new(&self.shared, &self.pipelines, work)?))
+    }
+    fn sync(&self) -> Result<()> {
+        self.shared.wait()
+    }
+    fn check_status(&self) -> Result<()> {
+        if !self.shared.reports.load(Ordering::Relaxed) {
+            return self.shared.wait();
+        }
+        let record = self.shared.buffers.read(&self.shared.device, &self.shared.status, STATUS_BYTES)?;
+        let bytes = Box::new(record).wait()?;
+        let word = |i: usize| u32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]]);
+        if word(0) == 0 {
+            return Ok(());
+        }
+        self.shared.device.queue.write_buffer(&self.shared.status, 0, &[0; STATUS_BYTES]);
+        let sites = self.shared.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = sites.get(word(0) as usize - 1).cloned().unwrap_or_else(|| "an indexed operation".into());
+        let (position, value, limit) = (word(1), word(2) as i32, word(3));
+        Err(Error::runtime(what, format!("index {value} at position {position} is not in 0..{limit}")))
+    }
+}

@@ -1,0 +1,147 @@
+//! Device memory by id, and reading it back through reused staging buffers.
+
+use crate::backend::gpu::device::Device;
+use crate::backend::{BufferId, Pending};
+use crate::config::config;
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Staging buffers that wait to be used again; more are dropped.
+const STAGING_KEPT: usize = 16;
+/// The smallest buffer: WGSL arrays have at least one element, and a vec4 load reads 16 bytes.
+const MIN_BYTES: u64 = 16;
+
+/// The buffers of a device.
+#[derive(Default)]
+pub(super) struct Buffers {
+    table: Mutex<HashMap<BufferId, wgpu::Buffer>>,
+    next: AtomicU64,
+    staging: Arc<Mutex<Vec<wgpu::Buffer>>>,
+}
+
+/// A storage buffer of at least this size, holding zeros.
+pub(super) fn storage(device: &Device, label: &'static str, bytes: u64) -> Result<wgpu::Buffer> {
+    let size = bytes.max(MIN_BYTES).next_multiple_of(MIN_BYTES);
+    if size > device.caps.max_binding_bytes.next_multiple_of(MIN_BYTES) {
+        let detail = format!("a buffer of {bytes} bytes exceeds its limit of {}", device.caps.max_binding_bytes);
+        return Err(Error::device(&device.info.name, detail));
+    }
+    let scope = device.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let desc = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+    let buffer = device.device.create_buffer(&desc);
+    match pollster::block_on(scope.pop()) {
+        None => Ok(buffer),
+        Some(_) => Err(Error::device(
+            &device.info.name,
+            format!("out of memory for a buffer of {bytes} bytes; use a smaller batch or model"),
+        )),
+    }
+}
+
+impl Buffers {
+    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<BufferId, wgpu::Buffer>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// A new buffer holding zeros (NaN under `KILN_POISON`).
+    pub(super) fn alloc(&self, device: &Device, bytes: usize) -> Result<BufferId> {
+        let buffer = storage(device, "slot", bytes as u64)?;
+        if config().poison {
+            let words = vec![f32::NAN.to_bits(); buffer.size() as usize / 4];
+            device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
+        }
+        let id = BufferId(self.next.fetch_add(1, Ordering::Relaxed));
+        self.locked().insert(id, buffer);
+        Ok(id)
+    }
+    /// Forgets a buffer; the device keeps it until work that uses it is done.
+    pub(super) fn free(&self, id: BufferId) {
+        self.locked().remove(&id);
+    }
+    /// The buffer of this id.
+    pub(super) fn get(&self, id: BufferId) -> Result<wgpu::Buffer> {
+        let missing = || Error::internal("gpu buffers", format!("buffer {} was freed or never made", id.0));
+        self.locked().get(&id).cloned().ok_or_else(missing)
+    }
+
+    fn take_staging(&self, device: &Device, bytes: u64) -> wgpu::Buffer {
+        let size = bytes.max(256).next_power_of_two();
+        let mut kept = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(i) = kept.iter().position(|b| b.size() == size) {
+            return kept.swap_remove(i);
+        }
+        drop(kept);
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let desc = wgpu::BufferDescriptor { label: Some("staging"), size, usage, mapped_at_creation: false };
+        device.device.create_buffer(&desc)
+    }
+
+    /// Starts reading the first `bytes` of a buffer.
+    pub(super) fn read(&self, device: &Arc<Device>, buffer: &wgpu::Buffer, bytes: usize) -> Result<Readback> {
+        let size = (bytes as u64).next_multiple_of(4);
+        if size > buffer.size() {
+            let detail = format!("reading {bytes} bytes of a buffer of {}", buffer.size());
+            return Err(Error::internal("gpu readback", detail));
+        }
+        let staging = self.take_staging(device, size);
+        let state = Arc::new(AtomicU8::new(MAPPING));
+        let mut encoder = device.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, Some(size));
+        let submission = device.queue.submit([encoder.finish()]);
+        let mapped = state.clone();
+        staging.map_async(wgpu::MapMode::Read, ..size, move |result| {
+            mapped.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+        });
+        Ok(Readback { device: device.clone(), pool: self.staging.clone(), staging, size, bytes, state, submission })
+    }
+}
+
+const MAPPING: u8 = 0;
+const MAPPED: u8 = 1;
+const FAILED: u8 = 2;
+
+/// Bytes on their way.
+pub(super) struct Readback {
+    device: Arc<Device>,
+    pool: Arc<Mutex<Vec<wgpu::Buffer>>>,
+    staging: wgpu::Buffer,
+    size: u64,
+    bytes: usize,
+    state: Arc<AtomicU8>,
+    submission: wgpu::SubmissionIndex,
+}
+
+impl Pending for Readback {
+    fn ready(&mut self) -> bool {
+        // An error of the poll shows when the bytes are waited for.
+        let _ = self.device.device.poll(wgpu::PollType::Poll);
+        self.state.load(Ordering::Acquire) != MAPPING
+    }
+
+    fn wait(self: Box<Self>) -> Result<Vec<u8>> {
+        if self.bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let name = &self.device.info.name;
+        if self.state.load(Ordering::Acquire) == MAPPING {
+            let poll = wgpu::PollType::Wait { submission_index: Some(self.submission.clone()), timeout: None };
+            self.device.device.poll(poll).map_err(|e| Error::device(name, format!("waiting for results: {e}")))?;
+        }
+        self.device.fault.check(name)?;
+        if self.state.load(Ordering::Acquire) != MAPPED {
+            return Err(Error::device(name, "a result could not be read back: the buffer was not mapped"));
+        }
+        let view = self.staging.get_mapped_range(..self.size);
+        let view = view.map_err(|e| Error::device(name, format!("a result could not be read back: {e}")))?;
+        let bytes = view[..self.bytes].to_vec();
+        drop(view);
+        self.staging.unmap();
+        let mut kept = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < STAGING_KEPT {
+            kept.push(self.staging.clone());
+        }
+        Ok(bytes)
+    }
+}

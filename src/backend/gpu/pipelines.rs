@@ -1,0 +1,121 @@
+//! Pipelines by (text, overrides), and bind group layouts by access. Both are made once and live as long as the device.
+
+use crate::backend::gpu::device::Device;
+use crate::backend::gpu::kernels::{KernelCall, Mutation};
+use crate::config::config;
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Text and overrides (as bits).
+type Key = (Arc<str>, Vec<(&'static str, u64)>);
+
+/// A compiled kernel.
+pub(super) struct Pipeline {
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+/// The pipelines of one device, or of one deliberate fault on it.
+#[derive(Default)]
+pub(super) struct Pipelines {
+    made: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    layouts: Mutex<HashMap<(Vec<bool>, u64), wgpu::BindGroupLayout>>,
+    mutation: Option<Mutation>,
+}
+
+impl Pipelines {
+    /// Pipelines whose texts have this fault.
+    pub(super) fn mutated(mutation: Mutation) -> Pipelines {
+        Pipelines { mutation: Some(mutation), ..Default::default() }
+    }
+
+    /// Number of pipelines so far.
+    pub(super) fn len(&self) -> usize {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The pipeline of a call; made at the first request.
+    pub(super) fn get(&self, device: &Device, call: &KernelCall) -> Result<Arc<Pipeline>> {
+        let overrides = call.overrides.iter().map(|&(n, v)| (n, v.to_bits())).collect();
+        let key: Key = (call.source.clone(), overrides);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(p) = made.get(&key) {
+            return Ok(p.clone());
+        }
+        let pipeline = Arc::new(self.make(device, call)?);
+        made.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn layout(&self, device: &Device, call: &KernelCall) -> wgpu::BindGroupLayout {
+        let access: Vec<bool> = call.bindings.iter().map(|b| b.writes()).collect();
+        let uniform = call.params.bytes.len() as u64;
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let entry = |binding: usize, ty, size| wgpu::BindGroupLayoutEntry {
+                binding: binding as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: size },
+                count: None,
+            };
+            let storage = |&write: &bool| wgpu::BufferBindingType::Storage { read_only: !write };
+            let mut entries: Vec<_> = access.iter().enumerate().map(|(i, w)| entry(i, storage(w), None)).collect();
+            entries.push(entry(access.len(), wgpu::BufferBindingType::Uniform, std::num::NonZeroU64::new(uniform)));
+            let desc = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+            device.device.create_bind_group_layout(&desc)
+        };
+        layouts.entry((access.clone(), uniform)).or_insert_with(make).clone()
+    }
+
+    fn make(&self, device: &Device, call: &KernelCall) -> Result<Pipeline> {
+        let mutated = self.mutation.filter(|m| m.stem == call.label).map(|m| call.source.replace(m.find, m.replace));
+        let text: &str = mutated.as_deref().unwrap_or(&call.source);
+        if let Some(dir) = &config().dump {
+            dump(dir, call, text)?;
+        }
+        let scope = device.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let desc = wgpu::ShaderModuleDescriptor { label: Some(call.label), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let module = if config().checked {
+            device.device.create_shader_module(desc)
+        } else {
+            // SAFETY: every text that can be made is tested to check its own indices against the bounds in its Params,
+            // and its loops end; KILN_CHECKED=1 puts the compiler's own checks back.
+            unsafe { device.device.create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked()) }
+        };
+        let layout = self.layout(device, call);
+        let pipeline_layout = device.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = device.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(call.label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &call.overrides,
+                zero_initialize_workgroup_memory: config().checked,
+            },
+            cache: None,
+        });
+        if let Some(e) = pollster::block_on(scope.pop()) {
+            return Err(Error::internal(format!("shader {} ({})", call.label, call.variant), e.to_string()));
+        }
+        Ok(Pipeline { pipeline, layout })
+    }
+}
+
+fn dump(dir: &std::path::Path, call: &KernelCall, text: &str) -> Result<()> {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    for (name, value) in &call.overrides {
+        (name, value.to_bits()).hash(&mut hasher);
+    }
+    let path = dir.join(format!("{}-{}-{:016x}.wgsl", call.label, call.variant, hasher.finish()));
+    std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&path, format!("// overrides: {:?}\n{text}", call.overrides)))
+        .map_err(|e| Error::input(format!("KILN_DUMP={}", dir.display()), e.to_string()))
+}

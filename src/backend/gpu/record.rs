@@ -1,0 +1,294 @@
+//! `GpuRun`: work made ready once (pipelines, bind groups, one uniform buffer for all `Params`), then recorded and
+//! submitted at each run. A run allocates nothing of ours per dispatch.
+
+use crate::backend::gpu::GpuShared;
+use crate::backend::gpu::caps::AdapterClass;
+use crate::backend::gpu::device::Device;
+use crate::backend::gpu::kernels::{self, Bind, Grid, KernelCall};
+use crate::backend::gpu::pipelines::{Pipeline, Pipelines};
+use crate::backend::gpu::{buffers, profile};
+use crate::backend::{BufferId, Executable, KernelTime, Work};
+use crate::config::config;
+use crate::error::{Error, Result};
+use crate::plan::Region;
+use std::sync::Arc;
+
+/// Name of the `Params` field into which the recorder writes the number of the user's operation, for fault reports.
+const SITE: &str = "site";
+
+pub(super) struct Dispatch {
+    pipeline: Arc<Pipeline>,
+    group: wgpu::BindGroup,
+    grid: Grid,
+    pub(super) label: &'static str,
+    pub(super) variant: &'static str,
+    pub(super) flops: u64,
+    pub(super) bytes: u64,
+}
+
+impl Dispatch {
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass) {
+        pass.set_pipeline(&self.pipeline.pipeline);
+        pass.set_bind_group(0, &self.group, &[]);
+        let [x, y, z] = self.grid.0;
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+pub(super) enum Item {
+    Dispatch(Box<Dispatch>),
+    Copy { from: wgpu::Buffer, to: wgpu::Buffer, bytes: u64 },
+}
+
+/// Work of one plan, ready to be repeated.
+pub(super) struct GpuRun {
+    shared: Arc<GpuShared>,
+    pub(super) items: Vec<Item>,
+    /// Where each submit ends, as positions in `items`.
+    splits: Vec<usize>,
+}
+
+/// What one dispatch may take of a submit's time budget, in seconds: for watchdogs, rough and rather too long.
+fn estimate(class: AdapterClass, flops: u64, bytes: u64) -> f64 {
+    let (flops_per_s, bytes_per_s) = match class {
+        AdapterClass::Discrete => (1e12, 1e11),
+        AdapterClass::Integrated | AdapterClass::Other => (1e11, 1e10),
+        AdapterClass::Software => (5e9, 2e9),
+    };
+    flops as f64 / flops_per_s + bytes as f64 / bytes_per_s + 2e-6
+}
+
+/// Seconds of work per submit. Software adapters have no watchdog, and each submit costs them a wake-up.
+fn budget(class: AdapterClass) -> f64 {
+    if class == AdapterClass::Software { 2.0 } else { 0.1 }
+}
+
+/// A region's calls with the buffers of its arguments and results.
+struct Prepared {
+    call: KernelCall,
+    buffers: Vec<wgpu::Buffer>,
+}
+
+impl GpuRun {
+    pub(super) fn new(shared: &Arc<GpuShared>, pipelines: &Pipelines, work: &[Work]) -> Result<GpuRun> {
+        let device = &shared.device;
+        let mut prepared: Vec<(Option<Prepared>, Option<Item>)> = Vec::new();
+        let mut scratch: Vec<u64> = Vec::new();
+        let mut regions = Vec::new();
+        for item in work {
+            match item {
+                Work::Copy { from, to, bytes } => {
+                    let bytes = (*bytes as u64).next_multiple_of(4);
+                    regions.push(None);
+                    if bytes > 0 {
+                        let (from, to) = (shared.buffers.get(*from)?, shared.buffers.get(*to)?);
+                        prepared.push((None, Some(Item::Copy { from, to, bytes })));
+                    }
+                }
+                Work::Run { region, .. } => {
+                    let calls = kernels::select(region, &device.caps).map_err(|why| {
+                        Error::internal("gpu compile", format!("{:?} region without a kernel: {why}", region.kind))
+                    })?;
+                    for bind in calls.iter().flat_map(|c| &c.bindings) {
+                        if let Bind::Scratch { id, bytes, .. } = *bind {
+                            scratch.resize(scratch.len().max(id + 1), 0);
+                            scratch[id] = scratch[id].max(bytes);
+                        }
+                    }
+                    regions.push(Some(calls));
+                    prepared.push((None, None));
+                }
+            }
+        }
+        // Regions run one after the other, so that they all can use the same scratch buffers.
+        let scratch: Vec<wgpu::Buffer> =
+            scratch.into_iter().map(|b| buffers::storage(device, "scratch", b)).collect::<Result<_>>()?;
+        let mut ready = Vec::new();
+        let mut copies = prepared.into_iter().filter_map(|(_, item)| item);
+        for (item, calls) in work.iter().zip(regions) {
+            match (item, calls) {
+                (Work::Run { region, args, outs }, Some(calls)) => {
+                    for mut call in calls {
+                        if call.grid.count() == 0 {
+                            continue;
+                        }
+                        let buffers = bound(shared, region, &call, args, outs, &scratch)?;
+                        set_site(shared, region, &mut call);
+                        ready.push(Ok(Prepared { call, buffers }));
+                    }
+                }
+                (Work::Copy { bytes, .. }, _) if *bytes > 0 => ready.extend(copies.next().map(Err)),
+                _ => {}
+            }
+        }
+        let items = finish(device, pipelines, ready)?;
+        device.fault.check(&device.info.name)?;
+        let splits = split(device.caps.class, &items);
+        Ok(GpuRun { shared: shared.clone(), items, splits })
+    }
+}
+
+/// The buffers of a call's bindings, checked: what is written is bound once.
+fn bound(
+    shared: &GpuShared,
+    region: &Region,
+    call: &KernelCall,
+    args: &[Option<BufferId>],
+    outs: &[BufferId],
+    scratch: &[wgpu::Buffer],
+) -> Result<Vec<wgpu::Buffer>> {
+    let bug = |detail: String| Error::internal(format!("kernel {} of {:?}", call.label, region.kind), detail);
+    let mut buffers = Vec::with_capacity(call.bindings.len());
+    for bind in &call.bindings {
+        buffers.push(match *bind {
+            Bind::Arg(i) => match args.get(i) {
+                Some(Some(id)) => shared.buffers.get(*id)?,
+                _ => return Err(bug(format!("argument {i} has no buffer"))),
+            },
+            Bind::Out(i) | Bind::InPlace(_, i) => match outs.get(i) {
+                Some(id) => shared.buffers.get(*id)?,
+                None => return Err(bug(format!("there is no result {i}"))),
+            },
+            Bind::Scratch { id, .. } => scratch[id].clone(),
+            Bind::Status => {
+                shared.reports.store(true, std::sync::atomic::Ordering::Relaxed);
+                shared.status.clone()
+            }
+        });
+    }
+    for (i, bind) in call.bindings.iter().enumerate().filter(|(_, b)| b.writes()) {
+        if let Some(j) = (0..buffers.len()).find(|&j| j != i && buffers[j] == buffers[i]) {
+            return Err(bug(format!("{bind:?} is written and also bound as {:?}", call.bindings[j])));
+        }
+    }
+    Ok(buffers)
+}
+
+/// Writes the number of the user's operation into the call's `site` parameter, if it has one.
+fn set_site(shared: &GpuShared, region: &Region, call: &mut KernelCall) {
+    let Some(&(_, at)) = call.params.fields.iter().find(|f| f.0 == SITE) else { return };
+    let node = region.body.nodes.iter().find(|n| !matches!(n.prim, crate::ir::Prim::Input { .. }));
+    let name = node.map_or_else(|| call.label.to_string(), |n| format!("{} at {}", n.prim.name(), n.loc));
+    let number = shared.site(name);
+    call.params.bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+}
+
+/// Pipelines, the uniform buffer and bind groups.
+fn finish(device: &Device, pipelines: &Pipelines, ready: Vec<Result<Prepared, Item>>) -> Result<Vec<Item>> {
+    let align = device.device.limits().min_uniform_buffer_offset_alignment.max(16) as usize;
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut offsets = Vec::with_capacity(ready.len());
+    for item in &ready {
+        bytes.resize(bytes.len().next_multiple_of(align), 0);
+        offsets.push(bytes.len() as u64);
+        if let Ok(p) = item {
+            bytes.extend_from_slice(&p.call.params.bytes);
+        }
+    }
+    let params = device.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("params"),
+        size: (bytes.len() as u64).next_multiple_of(4).max(16),
+        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    if !bytes.is_empty() {
+        device.queue.write_buffer(&params, 0, &bytes);
+    }
+    let mut items = Vec::with_capacity(ready.len());
+    for (item, offset) in ready.into_iter().zip(offsets) {
+        let Prepared { call, buffers } = match item {
+            Ok(p) => p,
+            Err(copy) => {
+                items.push(copy);
+                continue;
+            }
+        };
+        let pipeline = pipelines.get(device, &call)?;
+        let uniform = wgpu::BufferBinding {
+            buffer: &params,
+            offset,
+            size: std::num::NonZeroU64::new(call.params.bytes.len() as u64),
+        };
+        let resources = buffers.iter().map(|b| b.as_entire_binding()).chain([wgpu::BindingResource::Buffer(uniform)]);
+        let entries: Vec<_> = resources
+            .enumerate()
+            .map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource })
+            .collect();
+        let desc = wgpu::BindGroupDescriptor { label: Some(call.label), layout: &pipeline.layout, entries: &entries };
+        let group = device.device.create_bind_group(&desc);
+        items.push(Item::Dispatch(Box::new(Dispatch {
+            pipeline,
+            group,
+            grid: call.grid,
+            label: call.label,
+            variant: call.variant,
+            flops: call.flops,
+            bytes: call.bytes,
+        })));
+    }
+    Ok(items)
+}
+
+fn split(class: AdapterClass, items: &[Item]) -> Vec<usize> {
+    let (mut splits, mut spent) = (Vec::new(), 0.0);
+    for (i, item) in items.iter().enumerate() {
+        let cost = match item {
+            Item::Dispatch(d) => estimate(class, d.flops, d.bytes),
+            Item::Copy { bytes, .. } => estimate(class, 0, *bytes),
+        };
+        if i > 0 && (spent + cost > budget(class) || config().serial) {
+            splits.push(i);
+            spent = 0.0;
+        }
+        spent += cost;
+    }
+    if !items.is_empty() {
+        splits.push(items.len());
+    }
+    splits
+}
+
+impl Executable for GpuRun {
+    fn run(&mut self) -> Result<()> {
+        let device = &self.shared.device;
+        let mut start = 0;
+        for &end in &self.splits {
+            let mut encoder = device.device.create_command_encoder(&Default::default());
+            let mut at = start;
+            while at < end {
+                match &self.items[at] {
+                    Item::Copy { from, to, bytes } => {
+                        encoder.copy_buffer_to_buffer(from, 0, to, 0, Some(*bytes));
+                        at += 1;
+                    }
+                    Item::Dispatch(_) => {
+                        let mut pass = encoder.begin_compute_pass(&Default::default());
+                        while let Some(Item::Dispatch(d)) = self.items[..end].get(at) {
+                            d.record(&mut pass);
+                            at += 1;
+                        }
+                    }
+                }
+            }
+            device.queue.submit([encoder.finish()]);
+            if config().serial {
+                self.shared.wait()?;
+            }
+            start = end;
+        }
+        device.fault.check(&device.info.name)
+    }
+
+    fn dispatches(&self) -> usize {
+        self.items.iter().filter(|i| matches!(i, Item::Dispatch(_))).count()
+    }
+
+    fn submits(&self) -> usize {
+        self.splits.len()
+    }
+
+    fn profile(&mut self) -> Result<Vec<KernelTime>> {
+        profile::profile(&self.shared, &self.items)
+    }
+}
