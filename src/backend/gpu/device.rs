@@ -166,7 +166,9 @@ pub fn choose(request: &Request, adapters: &[Adapter]) -> Result<usize> {
         Request::Gpu => match adapters.iter().position(|a| a.class != AdapterClass::Software) {
             Some(i) => Ok(i),
             None if adapters.is_empty() => fail("no GPU (use the cpu device)"),
-            None => fail("only software adapters, which are slower than the cpu device (ask for `software` to use one)"),
+            None => {
+                fail("only software adapters, which are slower than the cpu device (ask for `software` to use one)")
+            }
         },
         Request::Software => match adapters.iter().position(|a| a.class == AdapterClass::Software) {
             Some(i) => Ok(i),

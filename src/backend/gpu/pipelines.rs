@@ -76,7 +76,8 @@ impl Pipelines {
             dump(dir, call, text)?;
         }
         let scope = device.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let desc = wgpu::ShaderModuleDescriptor { label: Some(call.label), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let desc =
+            wgpu::ShaderModuleDescriptor { label: Some(call.label), source: wgpu::ShaderSource::Wgsl(text.into()) };
         let module = if config().checked {
             device.device.create_shader_module(desc)
         } else {

@@ -58,8 +58,10 @@ pub(super) fn profile(shared: &Arc<GpuShared>, items: &[Item]) -> Result<Vec<Ker
         device.queue.submit([encoder.finish()]);
         shared.wait()?;
         let bytes = Box::new(shared.buffers.read(device, &resolved, timed.len() * 16)?).wait()?;
-        let stamps: Vec<u64> =
-            bytes.chunks_exact(8).map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect();
+        let stamps: Vec<u64> = bytes
+            .chunks_exact(8)
+            .map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
+            .collect();
         for (d, stamp) in timed.iter().zip(stamps.chunks_exact(2)) {
             if stamp[0] == 0 || stamp[1] < stamp[0] {
                 return Err(Error::device(name, "gives timestamps that are zero or run backwards; use the wall clock"));

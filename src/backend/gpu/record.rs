@@ -211,10 +211,8 @@ fn finish(device: &Device, pipelines: &Pipelines, ready: Vec<Result<Prepared, It
             size: std::num::NonZeroU64::new(call.params.bytes.len() as u64),
         };
         let resources = buffers.iter().map(|b| b.as_entire_binding()).chain([wgpu::BindingResource::Buffer(uniform)]);
-        let entries: Vec<_> = resources
-            .enumerate()
-            .map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource })
-            .collect();
+        let entries: Vec<_> =
+            resources.enumerate().map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource }).collect();
         let desc = wgpu::BindGroupDescriptor { label: Some(call.label), layout: &pipeline.layout, entries: &entries };
         let group = device.device.create_bind_group(&desc);
         items.push(Item::Dispatch(Box::new(Dispatch {
