@@ -4,12 +4,21 @@
 //! `compile` turns each region into a job, a closure with its memory resolved; `run` calls them in order, each parallel
 //! inside. Results do not depend on the number of threads. What has no fast job runs through the reference.
 
+mod dot;
 mod fallback;
+mod fold;
+mod lanes;
 mod math;
 mod memory;
 mod par;
+mod pointwise;
+mod program;
+mod reduce;
+mod runner;
 mod simd;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use crate::backend::{Backend, BackendKind, BufferId, DeviceInfo, Executable, Pending, Work};
 use crate::error::{Error, Result};
@@ -140,7 +149,26 @@ impl Backend for Cpu {
 
 /// The job of a region: the fast one if there is one, else the reference's.
 fn job(bound: &Bound) -> Result<Job> {
-    fallback::job(bound)
+    let fast = match bound.region.kind {
+        RegionKind::Pointwise => pointwise::job(bound),
+        RegionKind::Reduce => reduce::job(bound),
+        RegionKind::Dot => dot::job(bound),
+        RegionKind::ArgMax
+        | RegionKind::CumSum
+        | RegionKind::Sort
+        | RegionKind::Pad
+        | RegionKind::Concat
+        | RegionKind::Conv
+        | RegionKind::Take
+        | RegionKind::ScatterAdd
+        | RegionKind::TakeAlong
+        | RegionKind::ScatterAddAlong
+        | RegionKind::Fused => None,
+    };
+    match fast {
+        Some(job) => Ok(job),
+        None => fallback::job(bound),
+    }
 }
 
 fn check_size(what: &str, bytes: usize, buffer: &Buffer) -> Result<()> {

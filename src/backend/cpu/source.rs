@@ -209,13 +209,18 @@ impl<'a> Bound<'a> {
             for (k, out) in bound.outs.iter().enumerate() {
                 let shared = arg.buffer.as_ref().is_some_and(|b| Arc::ptr_eq(b, &out.buffer));
                 let whole = arg.view.is_identity(out.elems());
-                if shared && !(whole && region.in_place.get(k) == Some(&Some(a))) && arg.elems() > 0 {
+                if shared && !(whole && region.in_place.get(k).is_some_and(Option::is_some)) && arg.elems() > 0 {
                     let detail = format!("result {k} overwrites argument {a}, which the region does not allow");
                     return Err(Error::internal("cpu compile", detail));
                 }
             }
         }
         Ok(bound)
+    }
+
+    /// True if any argument shares its memory with a result: then the result must not be written before all is read.
+    pub(super) fn is_in_place(&self) -> bool {
+        (0..self.args.len()).any(|a| self.is_overwritten(a))
     }
 
     /// True if argument `a` shares its memory with a result.

@@ -1,0 +1,200 @@
+//! Matrix products through the `gemm` crate, which takes any strides: transposes and broadcast batches are read in
+//! place. The epilogue follows while a matrix (or a slice of rows) is still in cache.
+
+use super::Job;
+use super::memory::Words;
+use super::par;
+use super::pointwise::Epilogue;
+use super::source::{Arg, Bound};
+use crate::ir::{Prim, Type};
+use crate::shape::{Shape, View, collapse};
+
+/// One product `dst[m, n] = lhs[m, k] rhs[k, n]`: sizes and strides (row, column).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gemm {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub lhs: (isize, isize),
+    pub rhs: (isize, isize),
+    pub dst: (isize, isize),
+}
+
+impl Gemm {
+    /// Computes it, adding to what is in `dst` if `add`.
+    ///
+    /// # Safety
+    /// All elements that the strides reach from the three pointers are inside live memory; nobody else touches those
+    /// of `dst`, nobody writes those of the others.
+    pub(super) unsafe fn run(&self, dst: Words, lhs: Words, rhs: Words, add: bool, parallel: bool) {
+        let Gemm { m, n, k, .. } = *self;
+        if m == 0 || n == 0 {
+            return;
+        }
+        let threads = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+        // SAFETY: promised by the caller.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                dst.0.cast::<f32>(),
+                self.dst.1,
+                self.dst.0,
+                add,
+                lhs.0.cast::<f32>().cast_const(),
+                self.lhs.1,
+                self.lhs.0,
+                rhs.0.cast::<f32>().cast_const(),
+                self.rhs.1,
+                self.rhs.0,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                threads,
+            );
+        }
+    }
+
+    /// Rough nanoseconds on one thread.
+    pub(super) fn cost(&self) -> f64 {
+        self.m as f64 * self.n as f64 * self.k as f64 / 40.0 + 300.0
+    }
+}
+
+/// An operand that a kernel reads by non-negative strides; others are copied first, at each run.
+#[derive(Debug, Clone)]
+pub(super) struct Readable {
+    pub arg: Arg,
+    from: Option<Arg>,
+}
+
+impl Readable {
+    pub(super) fn new(arg: &Arg, keep: bool) -> Option<Readable> {
+        if keep {
+            return Some(Readable { arg: arg.clone(), from: None });
+        }
+        let copy = Arg::dense(&Type::new(arg.dtype, arg.view.shape.clone())).ok()?;
+        Some(Readable { arg: copy, from: Some(arg.clone()) })
+    }
+
+    /// An operand that must lie densely.
+    pub(super) fn dense(arg: &Arg) -> Option<Readable> {
+        Readable::new(arg, arg.direct().is_some())
+    }
+
+    /// Makes the copy, if one is needed.
+    pub(super) fn prepare(&self) {
+        let Some(from) = &self.from else { return };
+        let to = self.arg.origin();
+        par::pieces(from.elems(), 1 << 14, 0.5, |start, end| {
+            // SAFETY: the copy is private to this job and as large as the operand; pieces are disjoint.
+            from.gather(start, unsafe { to.at(start).u32s_mut(end - start) });
+        });
+    }
+}
+
+struct Dot {
+    lhs: Readable,
+    rhs: Readable,
+    gemm: Gemm,
+    /// Batch dimensions that both operands step through, with their strides.
+    batch: Shape,
+    steps: [Vec<isize>; 2],
+    epilogue: Epilogue,
+    /// Where products go when the result's own memory is still to be read.
+    aside: Option<Arg>,
+}
+
+/// The job of a product, or `None` if its epilogue is not pointwise.
+pub(super) fn job(bound: &Bound) -> Option<Job> {
+    let body = &bound.region.body;
+    let (root, _) = body.iter().find(|(_, n)| matches!(n.prim, Prim::Dot))?;
+    let epilogue = Epilogue::new(bound, root)?;
+    let forward = |a: &Arg| a.view.strides.iter().all(|&s| s >= 0);
+    let lhs = Readable::new(&bound.args[0], forward(&bound.args[0]))?;
+    let rhs = Readable::new(&bound.args[1], forward(&bound.args[1]))?;
+    let out = bound.outs.first()?.clone();
+    let (a, b): (&View, &View) = (&lhs.arg.view, &rhs.arg.view);
+    let r = a.shape.len();
+    let (mut m, k, n) = (a.shape[r - 2], a.shape[r - 1], b.shape[r - 1]);
+    let strides = [a.strides[..r - 2].to_vec(), b.strides[..r - 2].to_vec()];
+    let (mut batch, mut steps) = collapse(&Shape(a.shape[..r - 2].to_vec()), &strides);
+    let row = a.strides[r - 2];
+    // A batch that the right side repeats over is more rows of the left side, if these follow each other.
+    while let (Some(&count), Some(&sa), Some(&0)) = (batch.0.last(), steps[0].last(), steps[1].last()) {
+        if count != 1 && sa != m as isize * row {
+            break;
+        }
+        m *= count;
+        batch.0.pop();
+        steps.iter_mut().for_each(|s| drop(s.pop()));
+    }
+    let gemm = Gemm {
+        m,
+        n,
+        k,
+        lhs: (row, a.strides[r - 1]),
+        rhs: (b.strides[r - 2], b.strides[r - 1]),
+        dst: (n as isize, 1),
+    };
+    let aside = if bound.is_in_place() { Some(Arg::dense(&out.ty).ok()?) } else { None };
+    let steps: [Vec<isize>; 2] = steps.try_into().ok()?;
+    let dot = Dot { lhs, rhs, gemm, batch, steps, epilogue, aside };
+    Some(Box::new(move || {
+        dot.run(out.words(), out.elems());
+        Ok(())
+    }))
+}
+
+impl Dot {
+    fn run(&self, out: Words, elems: usize) {
+        if elems == 0 {
+            return;
+        }
+        self.lhs.prepare();
+        self.rhs.prepare();
+        let values = self.aside.as_ref().map_or(out, Arg::origin);
+        let (count, size) = (self.batch.elems(), self.gemm.m * self.gemm.n);
+        let one = self.gemm.cost() + size as f64 * self.epilogue.cost();
+        if count > 1 && (count >= rayon::current_num_threads() || one < 50_000.0) {
+            par::each(count, count as f64 * one, |i| {
+                // SAFETY: matrix `i` of the result belongs to this task; the operands were checked when bound.
+                unsafe {
+                    self.product(i, values, false);
+                    self.epilogue.apply(values.at(i * size), out, i * size, size);
+                }
+            });
+            return;
+        }
+        for i in 0..count {
+            // SAFETY: as above, one matrix after the other.
+            unsafe { self.product(i, values, self.gemm.cost() > 30_000.0) };
+            if !self.epilogue.is_none() {
+                par::pieces(size, 16 * 1024, self.epilogue.cost(), |start, end| {
+                    let at = i * size + start;
+                    // SAFETY: pieces of the result are disjoint.
+                    unsafe { self.epilogue.apply(values.at(at), out, at, end - start) };
+                });
+            }
+        }
+    }
+
+    /// # Safety
+    /// Nobody else touches matrix `i` of `values`.
+    unsafe fn product(&self, i: usize, values: Words, parallel: bool) {
+        let (mut rest, mut at) = (i, [0isize; 2]);
+        for d in (0..self.batch.len()).rev() {
+            let index = (rest % self.batch[d]) as isize;
+            rest /= self.batch[d];
+            at[0] += index * self.steps[0][d];
+            at[1] += index * self.steps[1][d];
+        }
+        let lhs = self.lhs.arg.origin().at(at[0] as usize);
+        let rhs = self.rhs.arg.origin().at(at[1] as usize);
+        // SAFETY: promised by the caller; the views were checked against their buffers.
+        unsafe { self.gemm.run(values.at(i * self.gemm.m * self.gemm.n), lhs, rhs, false, parallel) }
+    }
+}
