@@ -130,16 +130,12 @@ pub(super) fn job(bound: &Bound) -> Option<Job> {
         }
         m *= count;
         batch.0.pop();
-        steps.iter_mut().for_each(|s| drop(s.pop()));
+        for s in &mut steps {
+            s.pop();
+        }
     }
-    let gemm = Gemm {
-        m,
-        n,
-        k,
-        lhs: (row, a.strides[r - 1]),
-        rhs: (b.strides[r - 2], b.strides[r - 1]),
-        dst: (n as isize, 1),
-    };
+    let gemm =
+        Gemm { m, n, k, lhs: (row, a.strides[r - 1]), rhs: (b.strides[r - 2], b.strides[r - 1]), dst: (n as isize, 1) };
     let aside = if bound.is_in_place() { Some(Arg::dense(&out.ty).ok()?) } else { None };
     let steps: [Vec<isize>; 2] = steps.try_into().ok()?;
     let dot = Dot { lhs, rhs, gemm, batch, steps, epilogue, aside };

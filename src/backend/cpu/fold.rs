@@ -121,7 +121,13 @@ impl Fold {
         match self {
             Fold::SumF32 => (x + y).to_bits(),
             Fold::ProdF32 => (x * y).to_bits(),
-            Fold::MaxF32 => if x > y || x.is_nan() { a } else { b },
+            Fold::MaxF32 => {
+                if x > y || x.is_nan() {
+                    a
+                } else {
+                    b
+                }
+            }
             Fold::SumInt => (a as u32).wrapping_add(b as u32) as u64,
             Fold::ProdInt => (a as u32).wrapping_mul(b as u32) as u64,
             Fold::MaxI32 => (a as u32 as i32).max(b as u32 as i32) as u32 as u64,

@@ -74,7 +74,6 @@ impl Epilogue {
         self.program.is_none()
     }
 
-
     /// Nanoseconds per element.
     pub(super) fn cost(&self) -> f64 {
         self.program.as_ref().map_or(0.0, |p| p.cost)

@@ -20,9 +20,12 @@ fn unary_functions_agree_on_ordinary_and_extreme_values() {
     let n = words.len();
     let g = Given { words, ..Given::floats(&mut rng, &[n]) };
     let ops = [Unary::Neg, Unary::Exp, Unary::Expm1, Unary::Log, Unary::Log1p, Unary::Sqrt, Unary::Recip, Unary::Sin];
-    let more = [Unary::Cos, Unary::Tanh, Unary::Erf, Unary::Floor, Unary::Round, Unary::Sign, Unary::Abs, Unary::IsFinite];
+    let more =
+        [Unary::Cos, Unary::Tanh, Unary::Erf, Unary::Floor, Unary::Round, Unary::Sign, Unary::Abs, Unary::IsFinite];
     for op in ops.into_iter().chain(more) {
-        check(&format!("{op:?}"), Pointwise, &[g.clone()], &[], FEW_ULPS, |b, x| vec![b.apply(Prim::Unary(op), &[&x[0]])]);
+        check(&format!("{op:?}"), Pointwise, &[g.clone()], &[], FEW_ULPS, |b, x| {
+            vec![b.apply(Prim::Unary(op), &[&x[0]])]
+        });
     }
 }
 
@@ -176,7 +179,9 @@ fn product_bound(k: usize) -> Bound {
 #[test]
 fn products_of_odd_shapes_and_strides() {
     let mut rng = Rng::named(9, "cpu/dot");
-    for (m, k, n) in [(1, 1, 1), (3, 5, 7), (64, 64, 10), (33, 65, 1), (1, 257, 63), (65, 128, 129), (2, 0, 3), (200, 150, 170)] {
+    for (m, k, n) in
+        [(1, 1, 1), (3, 5, 7), (64, 64, 10), (33, 65, 1), (1, 257, 63), (65, 128, 129), (2, 0, 3), (200, 150, 170)]
+    {
         let plain = [Given::floats(&mut rng, &[m, k]), Given::floats(&mut rng, &[k, n])];
         let turned = [
             Given::floats(&mut rng, &[k, m]).seen(|v| v.permute(&[1, 0])),
@@ -197,7 +202,8 @@ fn products_in_batches_with_broadcast_and_epilogue() {
     let (p, q, m, k, n) = (3, 4, 9, 17, 33);
     let full = Given::floats(&mut rng, &[p, q, m, k]);
     let one = Given::floats(&mut rng, &[1, 1, k, n]).seen(|v| v.broadcast(&Shape::from([p, q, k, n])));
-    let half = Given::floats(&mut rng, &[p, 1, n, k]).seen(|v| v.broadcast(&Shape::from([p, q, n, k])).permute(&[0, 1, 3, 2]));
+    let half =
+        Given::floats(&mut rng, &[p, 1, n, k]).seen(|v| v.broadcast(&Shape::from([p, q, n, k])).permute(&[0, 1, 3, 2]));
     let bias = Given::floats(&mut rng, &[1, 1, 1, n]).seen(|v| v.broadcast(&Shape::from([p, q, m, n])));
     let residual = Given::floats(&mut rng, &[p, q, m, n]);
     for rhs in [one, half] {

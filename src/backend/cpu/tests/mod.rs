@@ -73,7 +73,12 @@ pub(super) fn body(given: &[Given], f: impl FnOnce(&Builder, &[Tensor]) -> Vec<T
 
 /// Runs a region on the CPU path. Results are prefilled with NaN, so that unwritten elements show, and followed by a
 /// guard that must survive.
-pub(super) fn run(kind: RegionKind, body: &Graph, given: &[Given], in_place: &[Option<usize>]) -> Result<Vec<Vec<u32>>> {
+pub(super) fn run(
+    kind: RegionKind,
+    body: &Graph,
+    given: &[Given],
+    in_place: &[Option<usize>],
+) -> Result<Vec<Vec<u32>>> {
     const GUARD: usize = 64;
     let cpu = Cpu::new();
     let mut slots: Vec<BufferId> = Vec::new();
@@ -104,11 +109,7 @@ pub(super) fn run(kind: RegionKind, body: &Graph, given: &[Given], in_place: &[O
             .enumerate()
             .map(|(i, g)| Operand { source: Source::Slot(SlotId(i as u32)), view: g.view.clone(), dtype: g.dtype })
             .collect(),
-        outs: types
-            .iter()
-            .zip(&out_slots)
-            .map(|(ty, &s)| Target { slot: SlotId(s as u32), ty: ty.clone() })
-            .collect(),
+        outs: types.iter().zip(&out_slots).map(|(ty, &s)| Target { slot: SlotId(s as u32), ty: ty.clone() }).collect(),
         in_place: (0..types.len()).map(|k| in_place.get(k).copied().flatten()).collect(),
     };
     let work = Work::Run {
@@ -171,7 +172,10 @@ pub(super) fn compare(what: &str, got: &[Vec<u32>], want: &[Array], bound: Bound
                 continue;
             }
             let err = (g as f64 - w).abs();
-            assert!(err <= bound.rel * w.abs() + bound.abs, "{what}: result {k}[{i}] = {g:e}, want {w:e}, error {err:e}");
+            assert!(
+                err <= bound.rel * w.abs() + bound.abs,
+                "{what}: result {k}[{i}] = {g:e}, want {w:e}, error {err:e}"
+            );
         }
     }
 }
