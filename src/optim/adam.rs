@@ -16,13 +16,11 @@ pub struct Adam {
     pub weight_decay: f64,
     /// Divides by the largest second moment so far.
     pub amsgrad: bool,
-    /// Ascends instead of descends.
-    pub maximize: bool,
 }
 
 impl Default for Adam {
     fn default() -> Adam {
-        Adam { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, amsgrad: false, maximize: false }
+        Adam { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, amsgrad: false }
     }
 }
 
@@ -44,13 +42,11 @@ pub struct AdamW {
     pub weight_decay: f64,
     /// Divides by the largest second moment so far.
     pub amsgrad: bool,
-    /// Ascends instead of descends.
-    pub maximize: bool,
 }
 
 impl Default for AdamW {
     fn default() -> AdamW {
-        AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01, amsgrad: false, maximize: false }
+        AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01, amsgrad: false }
     }
 }
 
@@ -84,7 +80,6 @@ struct Rule {
     l2: f64,
     decoupled: f64,
     amsgrad: bool,
-    maximize: bool,
 }
 
 impl Rule {
@@ -95,7 +90,7 @@ impl Rule {
         let root = cx.one_minus_pow(self.betas.1).sqrt();
         let shrink = cx.num(1.0) - cx.lr() * self.decoupled;
         for ((name, p), g) in params.iter().zip(grads) {
-            let g = decayed(p, g, self.l2, self.maximize);
+            let g = decayed(p, g, self.l2);
             let (m, mut v) = moments(cx, name, &g, self.betas);
             if self.amsgrad {
                 let max = cx.state(name, "max_exp_avg_sq", p.shape(), Init::ZEROS);
@@ -111,8 +106,8 @@ impl Rule {
 impl Optimizer for Adam {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
-        let Adam { betas, eps, weight_decay: l2, amsgrad, maximize } = *self;
-        Rule { betas, eps, l2, decoupled: 0.0, amsgrad, maximize }.update(cx, params, grads);
+        let Adam { betas, eps, weight_decay: l2, amsgrad } = *self;
+        Rule { betas, eps, l2, decoupled: 0.0, amsgrad }.update(cx, params, grads);
     }
 
     fn describe(&self) -> String {
@@ -123,8 +118,8 @@ impl Optimizer for Adam {
 impl Optimizer for AdamW {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
-        let AdamW { betas, eps, weight_decay: decoupled, amsgrad, maximize } = *self;
-        Rule { betas, eps, l2: 0.0, decoupled, amsgrad, maximize }.update(cx, params, grads);
+        let AdamW { betas, eps, weight_decay: decoupled, amsgrad } = *self;
+        Rule { betas, eps, l2: 0.0, decoupled, amsgrad }.update(cx, params, grads);
     }
 
     fn describe(&self) -> String {

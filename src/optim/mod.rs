@@ -3,16 +3,24 @@
 //! feed; a schedule never recompiles. The host computes nothing but the schedule.
 
 pub mod adam;
+pub mod adam_family;
+pub mod adaptive;
 pub mod clip;
+pub mod large_batch;
 pub mod schedule;
 pub mod sgd;
 pub mod step;
+pub mod wrap;
 
 pub use adam::{Adam, AdamW};
+pub use adam_family::{AdaBound, Adamax, Lion, NAdam, RAdam};
+pub use adaptive::{Adadelta, Adagrad, Ngd, RmsProp, RmsPropGlobal, Rprop};
 pub use clip::{Clip, clip_grad_norm, clip_grad_value, global_norm};
-pub use schedule::Schedule;
+pub use large_batch::{Lamb, Lars};
+pub use schedule::{Schedule, Scheduler};
 pub use sgd::Sgd;
 pub use step::{Applied, StepFeed, UpdateCx, apply};
+pub use wrap::{Ema, Group, Groups, Lookahead, Maximize};
 
 use crate::ir::Tensor;
 
@@ -24,4 +32,15 @@ pub trait Optimizer {
 
     /// Name and settings as text, for reports and checkpoints.
     fn describe(&self) -> String;
+}
+
+impl Optimizer for Box<dyn Optimizer> {
+    #[track_caller]
+    fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
+        (**self).update(cx, params, grads);
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
 }

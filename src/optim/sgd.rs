@@ -16,8 +16,6 @@ pub struct Sgd {
     pub weight_decay: f64,
     /// Looks one momentum step ahead.
     pub nesterov: bool,
-    /// Ascends instead of descends.
-    pub maximize: bool,
 }
 
 impl Sgd {
@@ -42,18 +40,17 @@ impl Sgd {
     }
 }
 
-/// The gradient with its sign turned for ascent and the L2 penalty added.
+/// The gradient with that of the L2 penalty added.
 #[track_caller]
-pub(crate) fn decayed(p: &Tensor, g: &Tensor, weight_decay: f64, maximize: bool) -> Tensor {
-    let g = if maximize { -g } else { g.clone() };
-    if weight_decay == 0.0 { g } else { g + p * weight_decay }
+pub(crate) fn decayed(p: &Tensor, g: &Tensor, weight_decay: f64) -> Tensor {
+    if weight_decay == 0.0 { g.clone() } else { g + p * weight_decay }
 }
 
 impl Optimizer for Sgd {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
         for ((name, p), g) in params.iter().zip(grads) {
-            let g = decayed(p, g, self.weight_decay, self.maximize);
+            let g = decayed(p, g, self.weight_decay);
             if self.momentum == 0.0 {
                 cx.set(name, p, &(p - cx.lr() * &g));
                 continue;
@@ -62,7 +59,7 @@ impl Optimizer for Sgd {
             let mut new = &b * self.momentum + &g * (1.0 - self.dampening);
             if self.dampening != 0.0 {
                 // Without dampening 0 * momentum + g is g already.
-                new = cx.t().le(&cx.num(1.0)).select(&g, &new);
+                new = cx.first().select(&g, &new);
             }
             let direction = if self.nesterov { &g + &new * self.momentum } else { new.clone() };
             cx.set_state(&b, &new);

@@ -11,6 +11,7 @@ use crate::shape::Shape;
 use crate::tensor::HostTensor;
 use std::cell::RefCell;
 use std::panic::Location;
+use std::rc::Rc;
 
 /// The inputs that change with every step, in two small feeds.
 #[derive(Clone, Debug)]
@@ -47,30 +48,41 @@ impl StepFeed {
     }
 }
 
-/// What an optimizer's rule works with.
-pub struct UpdateCx<'a> {
-    builder: &'a Builder,
+/// What an optimizer's rule works with. Contexts made from one another share states and updates.
+#[derive(Clone)]
+pub struct UpdateCx {
+    builder: Builder,
     lr: Tensor,
     t: Tensor,
-    ok: Option<Tensor>,
-    states: RefCell<Vec<(ParamSpec, Tensor)>>,
+    shared: Rc<Shared>,
 }
 
-impl<'a> UpdateCx<'a> {
-    /// A context without guard. `lr` is a scalar; `t` (f32 scalar) counts updates from 1.
-    pub fn new(builder: &'a Builder, lr: &Tensor, t: &Tensor) -> UpdateCx<'a> {
-        UpdateCx { builder, lr: lr.clone(), t: t.clone(), ok: None, states: RefCell::default() }
+#[derive(Default)]
+struct Shared {
+    states: RefCell<Vec<(ParamSpec, Tensor)>>,
+    updates: RefCell<Vec<Update>>,
+}
+
+struct Update {
+    name: String,
+    old: Tensor,
+    new: Tensor,
+}
+
+impl UpdateCx {
+    /// A context in which nothing has happened yet. `lr` is a scalar; `t` (f32 scalar) counts updates from 1.
+    pub fn new(builder: &Builder, lr: &Tensor, t: &Tensor) -> UpdateCx {
+        UpdateCx { builder: builder.clone(), lr: lr.clone(), t: t.clone(), shared: Rc::default() }
     }
 
-    /// The same, but nothing changes where the scalar bool `ok` is false.
-    pub fn guarded(mut self, ok: &Tensor) -> UpdateCx<'a> {
-        self.ok = Some(ok.clone());
-        self
+    /// The same context with another learning rate (a scalar).
+    pub fn with_lr(&self, lr: &Tensor) -> UpdateCx {
+        UpdateCx { lr: lr.clone(), ..self.clone() }
     }
 
     /// The graph.
     pub fn builder(&self) -> &Builder {
-        self.builder
+        &self.builder
     }
     /// The learning rate of this step, a scalar.
     pub fn lr(&self) -> &Tensor {
@@ -84,6 +96,11 @@ impl<'a> UpdateCx<'a> {
     pub fn num(&self, x: f64) -> Tensor {
         self.builder.constant(Scalar::F32(x))
     }
+    /// True at the first update, a scalar.
+    #[track_caller]
+    pub fn first(&self) -> Tensor {
+        self.t.le(&self.num(1.0))
+    }
 
     /// `1 - b^t` as a scalar, by expm1: near b = 1 the power itself would lose all digits of the difference.
     #[track_caller]
@@ -91,42 +108,54 @@ impl<'a> UpdateCx<'a> {
         if b <= 0.0 { self.num(1.0) } else { -(&self.t * self.num(b.ln())).expm1() }
     }
 
-    /// The optimizer state `optim.<param>.<what>`, an f32 tensor.
+    /// The optimizer state `optim.<param>.<what>` (`optim.<what>` for an empty `param`), an f32 tensor.
     #[track_caller]
     pub fn state(&self, param: &str, what: &str, shape: impl Into<Shape>, init: Init) -> Tensor {
         let name = if param.is_empty() { format!("optim.{what}") } else { format!("optim.{param}.{what}") };
         let ty = Type::new(DType::F32, shape);
         let tensor = self.builder.state(name.clone(), ty.dtype, ty.shape.clone());
-        self.states.borrow_mut().push((ParamSpec { name, ty, init, trainable: false }, tensor.clone()));
+        self.shared.states.borrow_mut().push((ParamSpec { name, ty, init, trainable: false }, tensor.clone()));
         tensor
     }
 
     /// New content of an optimizer state.
     #[track_caller]
     pub fn set_state(&self, state: &Tensor, new: &Tensor) {
-        let states = self.states.borrow();
+        let states = self.shared.states.borrow();
         match states.iter().find(|(_, t)| t.value() == state.value()) {
             Some((spec, old)) => self.set(&spec.name, old, new),
-            None if self.builder.is_ok() => {
+            None => {
                 state.fail("set_state", "the tensor is no state of this optimizer", Location::caller());
             }
-            None => {}
         }
     }
 
-    /// New content of the state `name`, whose present content is `old`.
-    #[track_caller]
+    /// New content of the state `name`, whose present content is `old`. Of two new contents the later one stays.
     pub fn set(&self, name: &str, old: &Tensor, new: &Tensor) {
-        let new = match &self.ok {
-            Some(ok) => ok.select(new, old),
-            None => new.clone(),
-        };
-        self.builder.output(name, OutputKind::State, &new);
+        let mut updates = self.shared.updates.borrow_mut();
+        match updates.iter_mut().find(|u| u.name == name) {
+            Some(update) => update.new = new.clone(),
+            None => updates.push(Update { name: name.into(), old: old.clone(), new: new.clone() }),
+        }
+    }
+
+    /// The new content of the state `name`, if it was set.
+    pub fn updated(&self, name: &str) -> Option<Tensor> {
+        self.shared.updates.borrow().iter().find(|u| u.name == name).map(|u| u.new.clone())
     }
 
     /// The states declared so far.
     pub fn states(&self) -> Vec<ParamSpec> {
-        self.states.borrow().iter().map(|(spec, _)| spec.clone()).collect()
+        self.shared.states.borrow().iter().map(|(spec, _)| spec.clone()).collect()
+    }
+
+    /// Declares all new contents as outputs of the graph. Where the scalar bool `ok` is false, nothing changes.
+    #[track_caller]
+    pub fn emit(&self, ok: Option<&Tensor>) {
+        for Update { name, old, new } in self.shared.updates.borrow().iter() {
+            let new = ok.map_or_else(|| new.clone(), |ok| ok.select(new, old));
+            self.builder.output(name.clone(), OutputKind::State, &new);
+        }
     }
 }
 
@@ -188,13 +217,14 @@ pub fn apply(
 
     // Suppressed updates do not count: the bias correction must see as many steps as the moments have.
     let t = (&feed.step - &skipped_now).cast(DType::F32);
-    let cx = UpdateCx::new(builder, &feed.lr, &t).guarded(&ok);
+    let cx = UpdateCx::new(builder, &feed.lr, &t);
     optimizer.update(&cx, &trainable, &clipped);
     for (name, new) in params.updates() {
         if let Some(old) = params.get(&name) {
             cx.set(&name, &old, &new);
         }
     }
+    cx.emit(Some(&ok));
     let mut states = cx.states();
     states.extend([skipped_spec, last_spec]);
     Applied { states, grad_norm, ok }

@@ -1,10 +1,121 @@
 //! Conformance cases of modules: the constructor's arguments become a module, its parameters the file's `param.*`.
 
-use crate::check::conformance::exec::{Device, Outcome};
-use crate::check::conformance::file::{Case, unsupported};
-use crate::error::Result;
+use crate::check::conformance::exec::{Built, Device, Inputs, Outcome, run_built};
+use crate::check::conformance::file::{Attrs, Case, unsupported};
+use crate::error::{Error, Result};
+use crate::ir::Tensor;
+use crate::nn::norm::BatchNorm;
+use crate::nn::{
+    BatchNorm1d, BatchNorm2d, Conv2d, Embedding, Init, LayerNorm, Linear, Mode, Module, MultiheadAttention,
+    MultiheadOptions, Params, Scope,
+};
 
-/// Runs one case; see `functions::run` for the pattern: inputs, graph, `run_built`.
-pub fn run(case: &Case, _device: &Device) -> Result<Outcome> {
-    Err(unsupported(format!("module {}", case.name)))
+/// Runs one case: parameters and buffers are feeds of the case's tensors, gradients and new buffers are results.
+pub fn run(case: &Case, device: &Device) -> Result<Outcome> {
+    let inputs = Inputs::new(case)?;
+    let mode = match case.metadata.get("mode").map(String::as_str) {
+        Some("train") => Mode::Train,
+        Some("eval") => Mode::Eval,
+        other => return Err(Error::input(&case.file, format!("has mode {other:?}, neither train nor eval"))),
+    };
+    let params = Params::new(&inputs.builder, mode);
+    let outs = build(case, &inputs, &params.scope())?;
+    inputs.finish()?;
+    let mut leaves = inputs.leaves();
+    leaves.extend(params.trainable().into_iter().map(|(name, t)| (format!("param.{name}"), t)));
+    // A buffer that is not updated keeps its content.
+    let updates = params.updates();
+    let mut named = Vec::new();
+    for spec in params.specs().into_iter().filter(|s| !s.trainable) {
+        let new = updates.iter().find(|(n, _)| *n == spec.name).map(|(_, t)| t.clone());
+        if let Some(t) = new.or_else(|| params.get(&spec.name)) {
+            named.push((format!("buffer.{}", spec.name), t));
+        }
+    }
+    run_built(case, device, &inputs.builder, &Built { outs, named, leaves })
+}
+
+fn pair(a: &Attrs, name: &str, default: usize) -> Result<[usize; 2]> {
+    Ok(a.per_dim(name, 2)?.map_or([default; 2], |v| [v[0], v[1]]))
+}
+
+fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
+    let a = &case.attrs;
+    let need = |name: &str| match a.count(name, usize::MAX)? {
+        usize::MAX => Err(unsupported(format!("{} without {name}", case.name))),
+        n => Ok(n),
+    };
+    let one = |module: &dyn Module| -> Result<Vec<Tensor>> { Ok(vec![module.forward(s, &x.arg("input")?)]) };
+    let batch_norm = || -> Result<BatchNorm> {
+        Ok(BatchNorm {
+            num_features: need("num_features")?,
+            eps: a.float("eps", 1e-5)?,
+            momentum: a.float("momentum", 0.1)?,
+            affine: a.flag("affine", true)?,
+        })
+    };
+    match case.name.as_str() {
+        "Linear" => {
+            let mut m = Linear::new(need("in_features")?, need("out_features")?);
+            m.bias = a.flag("bias", true)?;
+            one(&m)
+        }
+        "Conv2d" => {
+            let padding = match a.get("padding") {
+                Some(serde_json::Value::String(word)) => {
+                    return Err(unsupported(format!("padding {word:?} of Conv2d")));
+                }
+                _ => pair(a, "padding", 0)?,
+            };
+            one(&Conv2d {
+                in_channels: need("in_channels")?,
+                out_channels: need("out_channels")?,
+                kernel: pair(a, "kernel_size", 1)?,
+                stride: pair(a, "stride", 1)?,
+                padding,
+                dilation: pair(a, "dilation", 1)?,
+                groups: a.count("groups", 1)?,
+                bias: a.flag("bias", true)?,
+                init: Init::TORCH_WEIGHT,
+            })
+        }
+        "Embedding" => {
+            let mut m = Embedding::new(need("num_embeddings")?, need("embedding_dim")?);
+            m.padding_idx = match a.opt_int("padding_idx")? {
+                None => None,
+                Some(i) if i < 0 => Some((m.num_embeddings as i64 + i).max(0) as usize),
+                Some(i) => Some(i as usize),
+            };
+            one(&m)
+        }
+        "BatchNorm1d" => one(&BatchNorm1d(batch_norm()?)),
+        "BatchNorm2d" => one(&BatchNorm2d(batch_norm()?)),
+        "LayerNorm" => {
+            let shape = a.opt_ints("normalized_shape")?.unwrap_or_default();
+            let mut m = LayerNorm::new(shape.iter().map(|&n| n.max(0) as usize).collect::<Vec<_>>());
+            m.eps = a.float("eps", 1e-5)?;
+            m.elementwise_affine = a.flag("elementwise_affine", true)?;
+            m.bias = a.flag("bias", true)?;
+            one(&m)
+        }
+        "MultiheadAttention" => {
+            let mut m = MultiheadAttention::new(need("embed_dim")?, need("num_heads")?);
+            let width = |name: &str| Ok::<_, Error>(a.opt_int(name)?.map(|n| n.max(0) as usize));
+            (m.kdim, m.vdim) = (width("kdim")?, width("vdim")?);
+            (m.bias, m.batch_first) = (a.flag("bias", true)?, a.flag("batch_first", false)?);
+            (m.add_bias_kv, m.add_zero_attn) = (a.flag("add_bias_kv", false)?, a.flag("add_zero_attn", false)?);
+            m.dropout = a.float("dropout", 0.0)?;
+            let (padding, mask) = (x.opt("key_padding_mask"), x.opt("attn_mask"));
+            let options = MultiheadOptions {
+                key_padding_mask: padding.as_ref(),
+                attn_mask: mask.as_ref(),
+                is_causal: false,
+                need_weights: case.call.flag("need_weights", true)?,
+                weights_per_head: !case.call.flag("average_attn_weights", true)?,
+            };
+            let (out, weights) = m.attend(s, &x.arg("query")?, &x.arg("key")?, &x.arg("value")?, &options);
+            Ok([Some(out), weights].into_iter().flatten().collect())
+        }
+        name => Err(unsupported(format!("module {name}"))),
+    }
 }
