@@ -2,6 +2,7 @@
 
 use crate::ir::Tensor;
 use crate::nn::{Module, Scope};
+use crate::ops::activation::Gelu as Form;
 
 macro_rules! activation {
     ($name:ident, $what:literal, $f:expr) => {
@@ -19,27 +20,10 @@ macro_rules! activation {
     };
 }
 
-activation!(Relu, "max(x, 0); NaN stays, the derivative at 0 is 0.", relu);
-activation!(Gelu, "x Phi(x), Phi the distribution function of the standard normal.", gelu);
-activation!(GeluTanh, "0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the approximation of GPT-2.", gelu_tanh);
+activation!(Relu, "max(x, 0); NaN stays, the derivative at 0 is 0.", Tensor::relu);
+activation!(Gelu, "x Phi(x), Phi the distribution function of the standard normal.", |x| x.gelu(Form::Exact));
+activation!(GeluTanh, "0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the approximation of GPT-2.", |x| x
+    .gelu(Form::Tanh));
 activation!(Tanh, "Hyperbolic tangent.", Tensor::tanh);
-activation!(Sigmoid, "1 / (1 + e^-x).", sigmoid);
-activation!(Silu, "x / (1 + e^-x).", |x| x * sigmoid(x));
-
-fn relu(x: &Tensor) -> Tensor {
-    x.le(&x.like(0.0)).select(&x.like(0.0), x)
-}
-
-fn gelu(x: &Tensor) -> Tensor {
-    x * 0.5 * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0)
-}
-
-pub(crate) fn gelu_tanh(x: &Tensor) -> Tensor {
-    let inner = (x + x * x * x * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
-    x * 0.5 * (inner.tanh() + 1.0)
-}
-
-/// By tanh, which saturates without overflow on either side.
-fn sigmoid(x: &Tensor) -> Tensor {
-    (x * 0.5).tanh() * 0.5 + 0.5
-}
+activation!(Sigmoid, "1 / (1 + e^-x).", Tensor::sigmoid);
+activation!(Silu, "x / (1 + e^-x).", Tensor::silu);

@@ -2,10 +2,10 @@
 
 use crate::dtype::DType;
 use crate::ir::Tensor;
-use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::split_heads;
 use crate::nn::linear::place;
 use crate::nn::{Dropout, Embedding, Init, LayerNorm, Linear, Module, Scope};
+use crate::ops::activation::Gelu;
 use crate::ops::attention::AttentionOptions;
 use std::panic::Location;
 
@@ -50,7 +50,7 @@ impl Gpt {
 
         let mlp = scope.child("mlp");
         let y = scope.run("ln_2", &LayerNorm::new([w]), &x);
-        let y = gelu_tanh(&mlp.run("c_fc", &linear(w, 4 * w, &normal), &y));
+        let y = mlp.run("c_fc", &linear(w, 4 * w, &normal), &y).gelu(Gelu::Tanh);
         &x + drop.forward(&mlp, &mlp.run("c_proj", &linear(4 * w, w, &into_stream), &y))
     }
 }
