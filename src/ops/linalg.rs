@@ -13,7 +13,7 @@ impl Tensor {
         }
         if self.rank() == 1 {
             let out = self.unsqueeze(0).matmul(other);
-            return if other.rank() == 1 { out } else { out.squeeze(-2) };
+            return out.squeeze(if other.rank() == 1 { -1 } else { -2 });
         }
         if other.rank() == 1 {
             return self.matmul(&other.unsqueeze(1)).squeeze(-1);

@@ -1,0 +1,74 @@
+//! Functions that rearrange elements and functions that index.
+
+use super::{Found, counts, int, ints, outs, signed};
+use crate::check::conformance::exec::Inputs;
+use crate::check::conformance::file::unsupported;
+use crate::ir::Tensor;
+use crate::ops::PadMode;
+
+/// Builds a function of these families.
+pub fn build(name: &str, x: &Inputs) -> Found {
+    let a = &x.case.attrs;
+    let one = |t: Tensor| outs([t]);
+    let dim = |default: i64| a.int("dim", default).map(|d| d as isize);
+    match name {
+        "reshape" => one(x.arg("input")?.view(&signed(ints(a, "shape")?))),
+        "permute" => one(x.arg("input")?.permute(&signed(ints(a, "dims")?))),
+        "transpose" => one(x.arg("input")?.transpose(int(a, "dim0")? as isize, int(a, "dim1")? as isize)),
+        "flatten" => one(x.arg("input")?.flatten(a.int("start_dim", 0)? as isize, a.int("end_dim", -1)? as isize)),
+        "squeeze" => one(match a.opt_ints("dim")? {
+            Some(mut list) => {
+                let t = x.arg("input")?;
+                list.iter_mut().for_each(|d| *d += if *d < 0 { t.rank() as i64 } else { 0 });
+                list.sort_unstable();
+                list.iter().rev().fold(t, |t, &d| t.squeeze(d as isize))
+            }
+            None => {
+                let t = x.arg("input")?;
+                let kept: Vec<usize> = t.shape().iter().copied().filter(|&n| n != 1).collect();
+                t.reshape(kept)
+            }
+        }),
+        "unsqueeze" => one(x.arg("input")?.unsqueeze(int(a, "dim")? as isize)),
+        "expand" => one(x.arg("input")?.expand(&signed(ints(a, "size")?))),
+        "flip" => one(x.arg("input")?.flip(&signed(ints(a, "dims")?))),
+        "roll" => one(x.arg("input")?.roll(&ints(a, "shifts")?, &signed(a.opt_ints("dims")?.unwrap_or_default()))),
+        "narrow" => {
+            let (start, len) = (a.count("start", 0)?, a.count("length", 0)?);
+            one(x.arg("input")?.narrow(int(a, "dim")? as isize, start, len))
+        }
+        "tril" => one(x.arg("input")?.tril(a.int("diagonal", 0)?)),
+        "triu" => one(x.arg("input")?.triu(a.int("diagonal", 0)?)),
+        "cat" => one(Tensor::cat(&x.all().iter().collect::<Vec<_>>(), dim(0)?)),
+        "stack" => one(Tensor::stack(&x.all().iter().collect::<Vec<_>>(), dim(0)?)),
+        "chunk" => outs(x.arg("input")?.chunk(a.count("chunks", 1)?, dim(0)?)),
+        "split" => {
+            let sizes = counts(a, "split_size_or_sections")?;
+            let is_list = a.get("split_size_or_sections").is_some_and(|v| v.is_array());
+            let t = x.arg("input")?;
+            outs(if is_list { t.split_sizes(&sizes, dim(0)?) } else { t.split(sizes[0], dim(0)?) })
+        }
+        "pad" => {
+            let list = ints(a, "pad")?;
+            let pairs: Vec<(i64, i64)> = list.chunks_exact(2).map(|p| (p[0], p[1])).collect();
+            let mode = match a.word("mode", "constant")?.as_str() {
+                "constant" => PadMode::Constant(a.float("value", 0.0)?),
+                "reflect" => PadMode::Reflect,
+                "replicate" => PadMode::Replicate,
+                other => return Err(unsupported(format!("pad mode {other:?}"))),
+            };
+            one(x.arg("input")?.pad_with(&pairs, mode))
+        }
+        "gather" => one(x.arg("input")?.gather(int(a, "dim")? as isize, &x.arg("index")?)),
+        "index_select" => one(x.arg("input")?.index_select(int(a, "dim")? as isize, &x.arg("index")?)),
+        "scatter_add" => one(x.arg("input")?.scatter_add(int(a, "dim")? as isize, &x.arg("index")?, &x.arg("src")?)),
+        "embedding" => {
+            let weight = x.arg("weight")?;
+            let rows = weight.size(0) as i64;
+            let padding = a.opt_int("padding_idx")?.map(|i| if i < 0 { i + rows } else { i } as usize);
+            one(weight.embedding(&x.arg("input")?, padding))
+        }
+        "one_hot" => one(x.arg("input")?.one_hot(a.count("num_classes", 0)?)),
+        _ => Ok(None),
+    }
+}
