@@ -48,3 +48,6 @@ impl Module for Box<dyn Module> {
         (**self).forward(scope, x)
     }
 }
+
+#[cfg(test)]
+mod tests;

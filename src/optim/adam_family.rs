@@ -114,7 +114,7 @@ impl Default for RAdam {
 /// c = -ln b and h(y) = y coth(y) - 1 it equals t - (2/c) (h(t c/2) - h(c/2)), whose series has no such cancellation:
 /// h = y^2/3 - y^4/45 + 2 y^6/945 - y^8/4725 + 2 y^10/93555 (below 3e-8 relative for y < 1/2).
 #[track_caller]
-fn rectified_length(cx: &UpdateCx, b: f64) -> Tensor {
+pub(crate) fn rectified_length(cx: &UpdateCx, b: f64) -> Tensor {
     let c = -b.ln();
     let r_inf = 2.0 / (1.0 - b) - 1.0;
     let y = cx.t() * (c / 2.0);

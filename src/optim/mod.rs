@@ -44,3 +44,6 @@ impl Optimizer for Box<dyn Optimizer> {
         (**self).describe()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! Optimizers and schedules against literals worked out by hand and f64 formulas, the guard, groups, and averages.
+
+use crate::backend::{Device, Program, Store};
+use crate::dtype::DType;
+use crate::ir::{Builder, OutputKind};
+use crate::nn::{Init, Mode, Params};
+use crate::optim::schedule::Plateau;
+use crate::optim::step::{LAST_SKIPPED, SKIPPED};
+use crate::optim::wrap::fits;
+use crate::optim::*;
+use crate::tensor::HostTensor;
+
+/// Parameters `a` and `b` of these contents with given gradients, updated on the reference.
+struct Rig {
+    store: Store,
+    program: Program,
+    step: u32,
+    lr: f64,
+}
+
+impl Rig {
+    fn new(optimizer: &dyn Optimizer, lr: f64, clip: Option<Clip>, a: &[f32], b: &[f32]) -> Rig {
+        let builder = Builder::new();
+        let feed = StepFeed::declare(&builder);
+        let params = Params::new(&builder, Mode::Train);
+        let store = Store::new(&Device::open("reference").unwrap());
+        let mut grads = Vec::new();
+        for (name, value) in [("a", a), ("b", b)] {
+            params.scope().param(name, [value.len()], Init::ZEROS);
+            store.insert(name, &HostTensor::f32([value.len()], value.to_vec()).unwrap()).unwrap();
+            grads.push(builder.feed(format!("g{name}"), DType::F32, [value.len()]));
+        }
+        let count = params.scope().buffer("seen", [1], Init::ZEROS);
+        params.scope().update("seen", &(&count + 1.0));
+        store.insert("seen", &HostTensor::zeros(DType::F32, [1])).unwrap();
+        let applied = apply(&params, optimizer, &grads, &feed, clip);
+        builder.output("norm", OutputKind::Fetch, &applied.grad_norm);
+        for (name, value) in crate::nn::scope::init(&applied.states, 0).unwrap() {
+            store.insert(name, &value).unwrap();
+        }
+        let program = Program::compile(&store, builder.build().unwrap()).unwrap();
+        Rig { store, program, step: 0, lr }
+    }
+
+    /// One step; returns the norm of the gradients.
+    fn step(&mut self, a: &[f32], b: &[f32]) -> f32 {
+        let values = StepFeed::values(7, self.step, 0, self.lr).unwrap();
+        let (a, b) = (HostTensor::f32([a.len()], a.to_vec()).unwrap(), HostTensor::f32([b.len()], b.to_vec()).unwrap());
+        let mut feeds: Vec<(&str, &HostTensor)> = values.iter().map(|(n, t)| (*n, t)).collect();
+        feeds.extend([("ga", &a), ("gb", &b)]);
+        self.step += 1;
+        self.program.run(&feeds).unwrap()[0].item().unwrap()
+    }
+
+    fn get(&self, name: &str) -> Vec<f64> {
+        self.store.get(name).unwrap().to_f64()
+    }
+}
+
+#[track_caller]
+fn close(got: &[f64], want: &[f64], rel: f64) {
+    assert_eq!(got.len(), want.len());
+    for (g, w) in got.iter().zip(want) {
+        let fits = (g - w).abs() <= rel * w.abs().max(1e-30);
+        assert!(fits, "{got:?} instead of {want:?}");
+    }
+}
+
+#[test]
+fn sgd_by_hand() {
+    let mut rig = Rig::new(&Sgd::new().momentum(0.5), 0.1, None, &[1.0, 2.0], &[3.0]);
+    assert_eq!(rig.step(&[1.0, -2.0], &[2.0]), 3.0);
+    // b = g; p -= 0.1 g
+    close(&rig.get("a"), &[0.9, 2.2], 1e-6);
+    close(&rig.get("b"), &[2.8], 1e-6);
+    rig.step(&[1.0, 0.0], &[0.0]);
+    // b = 0.5 b + g = [1.5, -1], [1]
+    close(&rig.get("a"), &[0.75, 2.3], 1e-6);
+    close(&rig.get("b"), &[2.7], 1e-6);
+    close(&rig.get("optim.a.momentum_buffer"), &[1.5, -1.0], 1e-6);
+    assert_eq!(rig.get("seen"), [2.0]);
+
+    // Nesterov: b = 1, p -= 0.1 (1 + 0.5) = 0.85; dampening 0.5: b = g first, then 0.5 + 0.5 = 1.
+    let mut rig = Rig::new(&Sgd::new().momentum(0.5).nesterov(), 0.1, None, &[1.0], &[1.0]);
+    rig.step(&[1.0], &[0.0]);
+    close(&rig.get("a"), &[0.85], 1e-6);
+    let damped = Sgd { dampening: 0.5, ..Sgd::new().momentum(0.5) };
+    let mut rig = Rig::new(&damped, 0.1, None, &[1.0], &[1.0]);
+    rig.step(&[1.0], &[0.0]);
+    rig.step(&[1.0], &[0.0]);
+    close(&rig.get("optim.a.momentum_buffer"), &[1.0], 1e-6);
+    close(&rig.get("a"), &[0.8], 1e-6);
+}
+
+#[test]
+fn adam_follows_f64_for_a_hundred_steps() {
+    // The gradient of a quadratic with curvatures 1, 10, 0.1, recomputed from the present parameters.
+    let (curvature, start) = ([1.0, 10.0, 0.1], [1.0f32, -2.0, 3.0]);
+    for (amsgrad, decay) in [(false, 0.0), (true, 0.1)] {
+        let rule = AdamW { amsgrad, weight_decay: decay, ..AdamW::new() };
+        let mut rig = Rig::new(&rule, 0.01, None, &start, &[0.0]);
+        let (mut p, mut m, mut v, mut top) = (start.map(f64::from), [0.0; 3], [0.0; 3], [0.0f64; 3]);
+        for t in 1..=100 {
+            let given: Vec<f32> = (0..3).map(|i| (rig.get("a")[i] * curvature[i]) as f32).collect();
+            for i in 0..3 {
+                let g = p[i] * curvature[i];
+                m[i] = 0.9 * m[i] + 0.1 * g;
+                v[i] = 0.999 * v[i] + 0.001 * g * g;
+                top[i] = top[i].max(v[i]);
+                let w = if amsgrad { top[i] } else { v[i] };
+                let step = m[i] / (1.0 - 0.9f64.powi(t)) / ((w / (1.0 - 0.999f64.powi(t))).sqrt() + 1e-8);
+                p[i] = p[i] * (1.0 - 0.01 * decay) - 0.01 * step;
+            }
+            rig.step(&given, &[0.0]);
+        }
+        close(&rig.get("a"), &p, 1e-5);
+    }
+}
+
+#[test]
+fn bias_corrections_keep_their_digits() {
+    let builder = Builder::new();
+    let t = builder.feed("t", DType::F32, crate::Shape::default());
+    let cx = UpdateCx::new(&builder, &t, &t);
+    let bases = [0.9, 0.99, 0.999, 0.9999];
+    for (i, &b) in bases.iter().enumerate() {
+        builder.output(format!("{i}"), OutputKind::Fetch, &cx.one_minus_pow(b));
+        builder.output(format!("r{i}"), OutputKind::Fetch, &adam_family::rectified_length(&cx, b));
+    }
+    let store = Store::new(&Device::open("reference").unwrap());
+    let mut program = Program::compile(&store, builder.build().unwrap()).unwrap();
+    for t in [1, 2, 3, 5, 6, 10, 99, 100, 101, 700, 1000, 1386, 5000, 100_000] {
+        let outs = program.run(&[("t", &HostTensor::scalar(t as f32))]).unwrap();
+        for (pair, b) in outs.chunks(2).zip(bases) {
+            let exact = -(t as f64 * b.ln()).exp_m1();
+            // One rounding each of ln b, the product and expm1, and the exponent's condition (at most 1).
+            close(&pair[0].to_f64(), &[exact], 4.0 * f64::from(f32::EPSILON));
+            let inf = 2.0 / (1.0 - b) - 1.0;
+            let r = inf - 2.0 * t as f64 * b.powi(t) / exact;
+            // 2e-6: some ten roundings of the two formulas; a plain f32 evaluation is off by 1e-4 and more.
+            close(&pair[1].to_f64(), &[r], 2e-6);
+        }
+    }
+}
+
+#[test]
+fn an_update_that_is_not_finite_leaves_everything_as_it_was() {
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut rig = Rig::new(&Adam::new(), 0.1, Some(Clip::Norm(1.0)), &[1.0, 2.0], &[3.0]);
+        let mut calm = Rig::new(&Adam::new(), 0.1, Some(Clip::Norm(1.0)), &[1.0, 2.0], &[3.0]);
+        rig.step(&[0.5, 0.25], &[-1.0]);
+        calm.step(&[0.5, 0.25], &[-1.0]);
+        assert!(!rig.step(&[0.5, bad], &[0.5]).is_finite());
+        for name in calm.store.names().iter().filter(|n| !n.starts_with("status.")) {
+            assert_eq!(rig.get(name), calm.get(name), "{name}");
+        }
+        assert_eq!((rig.get(SKIPPED), rig.get(LAST_SKIPPED)), (vec![1.0], vec![2.0]));
+        // As if the step had not been.
+        rig.step(&[0.1, 0.2], &[0.3]);
+        calm.step(&[0.1, 0.2], &[0.3]);
+        for name in calm.store.names().iter().filter(|n| !n.starts_with("status.")) {
+            assert_eq!(rig.get(name), calm.get(name), "{name}");
+        }
+        assert_eq!((rig.get(SKIPPED), rig.get(LAST_SKIPPED)), (vec![1.0], vec![2.0]));
+        assert_eq!(calm.get(SKIPPED), [0.0]);
+    }
+}
+
+#[test]
+fn clipping() {
+    // The norm is 5: everything is scaled by 2 / 5 (and the 1e-6 of the formula).
+    let mut rig = Rig::new(&Sgd::new(), 1.0, Some(Clip::Norm(2.0)), &[0.0, 0.0], &[0.0]);
+    assert_eq!(rig.step(&[3.0, 0.0], &[4.0]), 5.0);
+    close(&rig.get("a"), &[-1.2, 0.0], 1e-6);
+    close(&rig.get("b"), &[-1.6], 1e-6);
+    // Below the limit nothing changes.
+    let mut rig = Rig::new(&Sgd::new(), 1.0, Some(Clip::Norm(9.0)), &[0.0, 0.0], &[0.0]);
+    rig.step(&[3.0, 0.0], &[4.0]);
+    close(&rig.get("b"), &[-4.0], 0.0);
+    let mut rig = Rig::new(&Sgd::new(), 1.0, Some(Clip::Value(0.5)), &[0.0, 0.0], &[0.0]);
+    rig.step(&[3.0, -0.25], &[-4.0]);
+    close(&rig.get("a"), &[-0.5, 0.25], 0.0);
+    close(&rig.get("b"), &[0.5], 0.0);
+}
+
+#[test]
+fn groups_freeze_and_scale() {
+    assert!(fits("*.bias", "h.0.ln.bias") && fits("h.*.w*", "h.12.weight") && fits("a", "a") && fits("*", ""));
+    assert!(!fits("*.bias", "bias") && !fits("a", "ab") && !fits("h.*.w", "h.0.b"));
+    let group = |pattern: &str, lr_scale, optimizer| Group { pattern: pattern.into(), lr_scale, optimizer };
+    let rule = Groups {
+        groups: vec![group("a", 1.0, None), group("*", 0.5, Some(Box::new(Sgd::new()) as Box<dyn Optimizer>))],
+        rest: Box::new(Adam::new()),
+    };
+    let mut rig = Rig::new(&rule, 0.1, None, &[1.0], &[1.0]);
+    rig.step(&[1.0], &[1.0]);
+    assert_eq!(rig.get("a"), [1.0]);
+    close(&rig.get("b"), &[0.95], 1e-6);
+}
+
+#[test]
+fn averages_of_weights() {
+    let mut rig = Rig::new(&Ema { inner: Box::new(Sgd::new()), decay: 0.75 }, 1.0, None, &[1.0], &[0.0]);
+    rig.step(&[-4.0], &[0.0]);
+    // w = 5; e = 0.75 * 1 + 0.25 * 5 = 2
+    close(&rig.get(&Ema::state_name("a")), &[2.0], 1e-6);
+    rig.step(&[-1.0], &[0.0]);
+    // w = 6; e = 0.75 * 2 + 0.25 * 6 = 3
+    close(&rig.get(&Ema::state_name("a")), &[3.0], 1e-6);
+}
+
+#[test]
+fn schedules_by_hand() {
+    let at = |s: &Schedule, ts: &[u64]| ts.iter().map(|&t| s.lr(1.0, t)).collect::<Vec<_>>();
+    let tight = |got: Vec<f64>, want: &[f64]| close(&got, want, 1e-12);
+    assert_eq!(at(&Schedule::Constant, &[0, 9]), [1.0, 1.0]);
+    tight(at(&Schedule::Step { step_size: 2, gamma: 0.5 }, &[0, 1, 2, 3, 4]), &[1.0, 1.0, 0.5, 0.5, 0.25]);
+    tight(at(&Schedule::MultiStep { milestones: vec![1, 3], gamma: 0.1 }, &[0, 1, 2, 3]), &[1.0, 0.1, 0.1, 0.01]);
+    tight(at(&Schedule::Cosine { t_max: 4, eta_min: 0.2 }, &[0, 2, 4, 8]), &[1.0, 0.6, 0.2, 1.0]);
+    let s = Schedule::WarmupCosine { warmup: 4, total: 8, min_lr: 0.0 };
+    tight(at(&s, &[0, 1, 3, 4, 6]), &[0.25, 0.5, 1.0, 1.0, 0.5]);
+    assert!(at(&s, &[8, 100]).iter().all(|x| x.abs() < 1e-12));
+    let s = Schedule::CosineRestarts { t_0: 2, t_mult: 2, eta_min: 0.0 };
+    tight(at(&s, &[0, 1, 2, 4, 6]), &[1.0, 0.5, 1.0, 0.5, 1.0]);
+    // Beyond the first restart of a very long run, without a loop over its periods.
+    tight(at(&Schedule::CosineRestarts { t_0: 2, t_mult: 1, eta_min: 0.0 }, &[u64::MAX]), &[0.5]);
+    tight(at(&Schedule::Noam { d_model: 4, warmup: 4 }, &[0, 3, 15]), &[0.0625, 0.25, 0.125]);
+    let text = serde_json::to_string(&s).unwrap();
+    assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), s);
+    let parsed: Schedule = serde_json::from_str(r#"{"kind": "step", "step_size": 3}"#).unwrap();
+    assert_eq!(parsed, Schedule::Step { step_size: 3, gamma: 0.1 });
+    assert!(serde_json::from_str::<Schedule>(r#"{"kind": "step", "step_size": 3, "gama": 1}"#).is_err());
+}
+
+#[test]
+fn a_plateau_continues_from_its_saved_state() {
+    let schedule = Schedule::Plateau(Plateau { factor: 0.5, patience: 1, cooldown: 1, ..Plateau::default() });
+    let mut s = Scheduler::new(1.0, schedule);
+    let mut rates = Vec::new();
+    for (i, metric) in [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, f64::NAN].into_iter().enumerate() {
+        if i == 4 {
+            s = serde_json::from_str(&serde_json::to_string(&s).unwrap()).unwrap();
+        }
+        s.observe(metric);
+        rates.push(s.lr(0));
+    }
+    // 1 best; 2 bad; 3 cut; 4 cools down; 5 bad; 6 cut; 7 cools down; 8 (NaN is not better) bad.
+    assert_eq!(rates, [1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]);
+}
