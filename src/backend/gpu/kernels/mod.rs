@@ -3,9 +3,23 @@
 //! One module per kernel, of the same stem as its file in `shaders/`. Each has a `KERNEL` row; [`all`] lists them, and
 //! everything else (dispatch, capability questions, shader tests, mutation tests) iterates over that list.
 
+pub mod attention;
+pub mod batch_norm;
 mod call;
+pub mod conv2d;
+pub mod cross_entropy;
+mod epilogue;
+mod gemm;
+#[cfg(test)]
+mod harness;
+pub mod layer_norm;
+pub mod matmul;
 pub mod pointwise;
+pub mod pool;
+mod rows;
+mod sample;
 mod shader;
+pub mod softmax;
 
 pub(crate) use call::params;
 pub use call::{Bind, Grid, KernelCall, ParamStruct, Params};
@@ -60,7 +74,27 @@ pub struct KernelInfo {
 
 /// Every kernel module. A new kernel adds its row here.
 pub fn all() -> &'static [&'static KernelInfo] {
-    static ALL: &[&KernelInfo] = &[&pointwise::KERNEL];
+    static ALL: &[&KernelInfo] = &[
+        &pointwise::KERNEL,
+        &matmul::KERNEL,
+        &conv2d::KERNEL,
+        &softmax::KERNELS[0],
+        &softmax::KERNELS[1],
+        &softmax::KERNELS[2],
+        &softmax::KERNELS[3],
+        &cross_entropy::KERNELS[0],
+        &cross_entropy::KERNELS[1],
+        &layer_norm::KERNELS[0],
+        &layer_norm::KERNELS[1],
+        &batch_norm::KERNELS[0],
+        &batch_norm::KERNELS[1],
+        &pool::KERNELS[0],
+        &pool::KERNELS[1],
+        &pool::KERNELS[2],
+        &pool::KERNELS[3],
+        &attention::KERNELS[0],
+        &attention::KERNELS[1],
+    ];
     ALL
 }
 

@@ -1,0 +1,88 @@
+// Per row of logits: lse = max + log(sum(exp(x - max))) and loss = -(1-e) logp[target] - e/c sum(logp), logp = x - lse.
+// A row with the ignored target has loss 0; another target outside 0..c is reported and gives NaN.
+struct Params {
+    rows: u32,
+    n: u32,
+    minus_inf: f32,
+    nan: f32,
+    // Logits: offset, row stride, column stride.
+    x: vec4<i32>,
+    // Targets: offset and step.
+    first: i32,
+    step: i32,
+    ignore: i32,
+    site: u32,
+    smoothing: f32,
+    // e / c
+    spread: f32,
+    spare0: u32,
+    spare1: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> targets: array<i32>;
+@group(0) @binding(2) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(3) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(4) var<storage, read_write> status: array<u32>;
+@group(0) @binding(5) var<uniform> params: Params;
+
+fn bad(wanted: i32) -> bool {
+    return wanted != params.ignore && (wanted < 0 || wanted >= i32(params.n));
+}
+
+// Only the first bad row reports, whatever ran first. Rows before a bad one are looked at only if there is one.
+fn first_fault(row: u32) -> bool {
+    for (var r = 0u; r < row; r++) {
+        if (bad(targets[params.first + i32(r) * params.step])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = row_of(group, groups, lane);
+    if (row >= params.rows) {
+        return;
+    }
+    let start = params.x.x + i32(row) * params.x.y;
+    var top = params.minus_inf;
+    for (var j = first(lane); j < params.n; j += STEP) {
+        top = max_nan(top, x[start + i32(j) * params.x.z]);
+    }
+    top = all_max(lane, top);
+    // Sums of exp(x - max) and of x - max.
+    var sums = vec2<f32>();
+    for (var j = first(lane); j < params.n; j += STEP) {
+        let d = x[start + i32(j) * params.x.z] - top;
+        sums += vec2<f32>(exp_below(d), d);
+    }
+    sums = all_sum2(lane, sums);
+    if (!leads(lane)) {
+        return;
+    }
+    let log_sum = select(log(sums.x), params.nan, !is_finite(top));
+    lse[row] = top + log_sum;
+    let wanted = targets[params.first + i32(row) * params.step];
+    if (wanted == params.ignore) {
+        loss[row] = 0.0;
+        return;
+    }
+    if (bad(wanted)) {
+        if (first_fault(row)) {
+            report(params.site, row, wanted, params.n);
+        }
+        loss[row] = params.nan;
+        return;
+    }
+    var l = log_sum - (x[start + wanted * params.x.z] - top);
+    if (SMOOTH) {
+        l = l * (1.0 - params.smoothing) - params.spread * (sums.y - f32(params.n) * log_sum);
+    }
+    loss[row] = l;
+}

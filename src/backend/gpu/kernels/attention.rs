@@ -1,0 +1,392 @@
+//! Attention with online softmax and its gradient, for head sizes up to 128: the L x S scores never exist in memory. The gradient
+//! recomputes them from lse, after a pass that sums out * g per query, in one kernel for dq and one for dk and dv.
+
+use super::gemm::{Operand, expand};
+use super::rows::{Parts, in_memory};
+use super::sample::{region, repeated, stored};
+use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, fused_call, params};
+use crate::backend::gpu::caps::GpuCaps;
+use crate::dtype::DType;
+use crate::ir::{Call, Type};
+use crate::ops::attention::{Attention, AttentionGrad};
+use crate::plan::{Region, RegionKind};
+use std::fmt::Write;
+
+/// The WGSL struct `Heads`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Heads {
+    b: u32,
+    h: u32,
+    l: u32,
+    s: u32,
+    e: u32,
+    d: u32,
+    tiles: u32,
+    spare: u32,
+    scale: f32,
+    minus_inf: f32,
+    nan: f32,
+    spare1: u32,
+}
+
+/// The WGSL struct `Rows`: offset and strides over (b, h, row, column).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+struct Rows([i32; 8]);
+
+params! {
+    /// The WGSL struct `Params` of the attention kernels. The views are in the order of `VIEWS`.
+    struct AttentionParams {
+        heads: Heads,
+        views: [Rows; 7],
+    }
+}
+
+/// Names of the views: query, key, value, mask, result, lse, cotangent of the result.
+const VIEWS: [&str; 7] = ["q", "k", "v", "mask", "o", "lse", "g"];
+const TYPES: &str = "struct Params {\n    heads: Heads,\n    views: array<Rows, 7>,\n}";
+/// Largest head size: 4 vec4 columns per invocation.
+const MOST: usize = 128;
+
+/// The registry rows.
+pub const KERNELS: [KernelInfo; 2] = [
+    KernelInfo {
+        serves: Serves::Composite("attention"),
+        stems: &["attention"],
+        variants: &["tile_32"],
+        select: forward,
+        takes,
+        strided: |_, _| true,
+        samples: || samples(false),
+        mutations: &[
+            Mutation { stem: "attention", find: "acc2_0 *= shrink2;", replace: "" },
+            Mutation { stem: "attention", find: "key > query)", replace: "key >= query + 2u)" },
+            Mutation { stem: "attention", find: "sum += sums[r] * shrink", replace: "sum += sums[r]" },
+        ],
+    },
+    KernelInfo {
+        serves: Serves::Composite("attention_grad"),
+        stems: &["attention_delta", "attention_dq", "attention_dkv"],
+        variants: &["flat", "tile_32"],
+        select: grad,
+        takes,
+        strided: |_, _| true,
+        samples: || samples(true),
+        mutations: &[
+            Mutation { stem: "attention_delta", find: "c < p.d", replace: "c + 4u < p.d" },
+            Mutation { stem: "attention_dq", find: "- stat1.y", replace: "" },
+            Mutation { stem: "attention_dkv", find: "dk1_0[j] * p.scale", replace: "dk1_0[j]" },
+        ],
+    },
+];
+
+fn takes(_: &Call, args: &[Type], _: &GpuCaps) -> Result<(), String> {
+    let size = |i: usize| args.get(i).and_then(|a| a.shape.last()).copied().unwrap_or(0);
+    if size(0).max(size(2)) > MOST || size(0) == 0 || size(2) == 0 {
+        return Err(format!("the attention kernels take head sizes of 1 to {MOST}, got {} and {}", size(0), size(2)));
+    }
+    Ok(())
+}
+
+/// What one call of attention or its gradient looks like.
+struct Setup {
+    params: AttentionParams,
+    /// Argument of each view, if there is one.
+    args: [Option<usize>; 7],
+    /// Mask as in the header: 0 none, 1 bool, 2 added.
+    mask: u32,
+    causal: bool,
+    /// Sizes b * h, l, s, e, d.
+    sizes: [usize; 5],
+}
+
+fn setup(region: &Region, causal: bool, scale: f64, has_mask: bool, grad: bool) -> Result<Setup, String> {
+    in_memory(region)?;
+    let shape = |arg: usize| &region.args[arg].view.shape;
+    let (q, k, v) = (shape(0), shape(1), shape(2));
+    if q[3].max(v[3]) > MOST || q[3] == 0 || v[3] == 0 {
+        return Err(format!("the attention kernels take head sizes of 1 to {MOST}, got {} and {}", q[3], v[3]));
+    }
+    let after = if has_mask { 4 } else { 3 };
+    let rest = |i: usize| grad.then_some(after + i);
+    let args = [Some(0), Some(1), Some(2), has_mask.then_some(3), rest(0), rest(1), rest(2)];
+    let mut views = [Rows::default(); 7];
+    for (rows, arg) in views.iter_mut().zip(args) {
+        let Some(view) = arg.map(|a| &region.args[a].view) else { continue };
+        rows.0[0] = view.offset as i32;
+        for (d, &s) in view.strides.iter().enumerate() {
+            // A mask repeats along its dimensions of size 1.
+            rows.0[1 + d] = if view.shape[d] == 1 { 0 } else { s as i32 };
+        }
+    }
+    let heads = Heads {
+        b: q[0] as u32,
+        h: q[1] as u32,
+        l: q[2] as u32,
+        s: k[2] as u32,
+        e: q[3] as u32,
+        d: v[3] as u32,
+        tiles: 0,
+        spare: 0,
+        scale: scale as f32,
+        minus_inf: f32::NEG_INFINITY,
+        nan: f32::NAN,
+        spare1: 0,
+    };
+    let mask = match args[3].map(|a| region.args[a].dtype) {
+        None => 0,
+        Some(DType::F32) => 2,
+        Some(_) => 1,
+    };
+    let sizes = [q[0] * q[1], q[2], k[2], q[3], v[3]];
+    Ok(Setup { params: AttentionParams { heads, views }, args, mask, causal, sizes })
+}
+
+/// Which rows a view has: (rows, columns) as fields of `Heads`.
+fn extent(view: usize) -> (&'static str, &'static str) {
+    match view {
+        0 => ("l", "e"),
+        1 => ("s", "e"),
+        2 => ("s", "d"),
+        _ => ("l", "d"),
+    }
+}
+
+impl Setup {
+    /// A text with these views bound first, then these results (name, type), then the params.
+    fn shader(
+        &self,
+        stem: &'static str,
+        region: &Region,
+        views: &[usize],
+        outs: &[(&str, &str, Bind)],
+    ) -> (Shader, Vec<Bind>) {
+        let mut text = format!("{}\n{TYPES}\n", include_str!("../../../../shaders/attention_frame.wgsl"));
+        let mut bindings = Vec::new();
+        for &i in views.iter().filter(|&&i| self.args[i].is_some()) {
+            let name = VIEWS[i];
+            let binding = bindings.len();
+            bindings.push(Bind::Arg(self.args[i].unwrap_or(0)));
+            if i == 3 || i == 5 {
+                let ty = if i == 3 && self.mask == 1 { "u32" } else { "f32" };
+                let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, read> {name}: array<{ty}>;");
+                continue;
+            }
+            let (rows, cols) = extent(i);
+            let (v, view) = (self.params.views[i].0, &region.args[self.args[i].unwrap_or(0)].view);
+            let four = |s: i32| s % 4 == 0;
+            let exact = view.shape[3].is_multiple_of(4);
+            let operand = Operand {
+                name,
+                start: &format!("head_start(params.views[{i}], batch)"),
+                outer: &format!("params.views[{i}].row"),
+                inner: &format!("params.views[{i}].col"),
+                len: &format!("params.heads.{rows}"),
+                vec: exact && v[4] == 1 && four(v[0]) && four(v[1]) && four(v[2]) && four(v[3]),
+                along_k: true,
+                k_len: &format!("params.heads.{cols}"),
+                // Columns beyond the last one are loaded by tiles that are wider than the head.
+                exact: false,
+                address: None,
+            };
+            let ty = operand.element_type();
+            let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, read> {name}: array<{ty}>;");
+            text += &operand.line();
+        }
+        for (name, access, bind) in outs {
+            let _ = writeln!(
+                text,
+                "@group(0) @binding({}) var<storage, {access}> {name}: array<{}>;",
+                bindings.len(),
+                if *name == "stats" { "vec2<f32>" } else { "f32" }
+            );
+            bindings.push(*bind);
+        }
+        let _ = writeln!(text, "@group(0) @binding({}) var<uniform> params: Params;", bindings.len());
+        let mask = if views.contains(&3) { self.mask } else { 0 };
+        let masked = match mask {
+            0 => "return v;",
+            1 => "return select(params.heads.minus_inf, v, mask[at] != 0u);",
+            _ => "return v + mask[at];",
+        };
+        let _ = writeln!(text, "const CAUSAL: bool = {};", self.causal);
+        let _ = writeln!(text, "fn masked(head: u32, query: u32, key: u32, v: f32) -> f32 {{");
+        if mask != 0 {
+            let _ = writeln!(text, "    let m = params.views[3];");
+            let _ = writeln!(text, "    let at = head_start(m, head) + i32(query) * m.row + i32(key) * m.col;");
+        }
+        let _ = writeln!(text, "    {masked}\n}}");
+        (Shader::new(stem).header(text).common(&["index", "bits"]), bindings)
+    }
+
+    fn call(
+        &self,
+        (shader, bindings): (Shader, Vec<Bind>),
+        stem: &'static str,
+        rows: usize,
+        flops: usize,
+        caps: &GpuCaps,
+    ) -> Result<KernelCall, String> {
+        let mut params = self.params;
+        let tiles = rows.div_ceil(32);
+        params.heads.tiles = tiles as u32;
+        let [heads, l, s, e, d] = self.sizes;
+        Parts {
+            label: stem,
+            variant: "tile_32",
+            shader,
+            bindings,
+            params: Params::of(&params),
+            groups: tiles as u64 * heads as u64,
+            flops: if self.causal { flops / 2 } else { flops },
+            words: heads * (l + s) * (e + d),
+        }
+        .call(caps)
+    }
+}
+
+/// The function `dots_ab`: dot products of four rows of `a` with four rows of `b`, column i for row i of `a`.
+fn dots(a: &str, b: &str, len: &str) -> String {
+    let mut s = format!("fn dots_{a}{b}(x: vec4<i32>, y: vec4<i32>) -> mat4x4<f32> {{\n    var m = mat4x4<f32>();\n");
+    let _ = writeln!(s, "    for (var c = 0u; c < params.heads.{len}; c += 4u) {{");
+    for (j, at) in ["x", "y", "z", "w"].iter().enumerate() {
+        let _ = writeln!(s, "        let b{j} = {b}_load(y.{at}, c);");
+    }
+    for (i, at) in ["x", "y", "z", "w"].iter().enumerate() {
+        let _ = writeln!(s, "        let a{i} = {a}_load(x.{at}, c);");
+        let _ = writeln!(s, "        m[{i}] += vec4<f32>(dot(a{i}, b0), dot(a{i}, b1), dot(a{i}, b2), dot(a{i}, b3));");
+    }
+    s + "    }\n    return m;\n}\n"
+}
+
+fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
+    let call = fused_call(region).and_then(|c| c.composite.as_any().downcast_ref::<Attention>());
+    let a = call.ok_or("not an attention call")?;
+    let setup = setup(region, a.causal, a.scale, a.has_mask, false)?;
+    let [heads, l, s, e, d] = setup.sizes;
+    let outs = [("out", "read_write", Bind::Out(0)), ("lse", "read_write", Bind::Out(1))];
+    let (shader, bindings) = setup.shader("attention", region, &[0, 1, 2, 3], &outs);
+    let counts = [("ROWS", 4), ("COLS", d.div_ceil(32) as u32)];
+    let shader =
+        shader.header(dots("q", "k", "e")).body(expand(include_str!("../../../../shaders/attention.wgsl"), &counts));
+    Ok(vec![setup.call((shader, bindings), "attention", l, 2 * heads * l * s * (e + d), caps)?])
+}
+
+fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
+    let call = fused_call(region).and_then(|c| c.composite.as_any().downcast_ref::<AttentionGrad>());
+    let a = call.ok_or("not an attention gradient")?;
+    let setup = setup(region, a.causal, a.scale, a.has_mask, true)?;
+    let [heads, l, s, e, d] = setup.sizes;
+    let scratch = |write| Bind::Scratch { id: 0, bytes: 8 * (heads * l).max(1) as u64, write };
+
+    let (shader, bindings) =
+        setup.shader("attention_delta", region, &[4, 5, 6], &[("stats", "read_write", scratch(true))]);
+    let shader = shader.body(include_str!("../../../../shaders/attention_delta.wgsl"));
+    let mut delta = setup.call((shader, bindings), "attention_delta", l, 2 * heads * l * d, caps)?;
+    delta.variant = "flat";
+    delta.grid = super::Grid::linear((heads as u64 * l as u64).div_ceil(64), caps.max_workgroups)?;
+
+    let columns = |n: usize| n.div_ceil(32) as u32;
+    let views = [0, 1, 2, 3, 6];
+    let common = include_str!("../../../../shaders/attention_weight.wgsl");
+    let outs = [("stats", "read", scratch(false)), ("dq", "read_write", Bind::Out(0))];
+    let (shader, bindings) = setup.shader("attention_dq", region, &views, &outs);
+    let counts = [("ROWS", 4), ("COLS", columns(e))];
+    let shader = shader
+        .header(common)
+        .header(dots("q", "k", "e"))
+        .header(dots("g", "v", "d"))
+        .body(expand(include_str!("../../../../shaders/attention_dq.wgsl"), &counts));
+    let dq = setup.call((shader, bindings), "attention_dq", l, 2 * heads * l * s * (2 * e + d), caps)?;
+
+    // dk and dv together unless that binds more buffers than every adapter allows (a mask is one too many).
+    let mut calls = vec![delta, dq];
+    let passes: &[(bool, bool)] = if setup.mask == 0 { &[(true, true)] } else { &[(true, false), (false, true)] };
+    for &(key, value) in passes {
+        let mut outs = vec![("stats", "read", scratch(false))];
+        outs.extend(key.then_some(("dk", "read_write", Bind::Out(1))));
+        outs.extend(value.then_some(("dv", "read_write", Bind::Out(2))));
+        let (shader, bindings) = setup.shader("attention_dkv", region, &views, &outs);
+        let cols = |wanted: bool, n: usize| if wanted { columns(n) } else { 0 };
+        let counts = [("ROWS", 4), ("COLS_E", cols(key, e)), ("COLS_D", cols(value, d))];
+        let shader = shader
+            .header(common)
+            .header(dots("k", "q", "e"))
+            .header(dots("v", "g", "d"))
+            .body(expand(include_str!("../../../../shaders/attention_dkv.wgsl"), &counts));
+        calls.push(setup.call((shader, bindings), "attention_dkv", s, 4 * heads * l * s * (e + d), caps)?);
+    }
+    Ok(calls)
+}
+
+/// Odd sizes, several tiles, masks of both kinds with a row that sees nothing, causal, permuted operands, cross attention.
+fn samples(grad: bool) -> Vec<Region> {
+    let of = |[b, h, l, s, e, d]: [usize; 6], causal: bool, mask: Option<(DType, [usize; 4])>| {
+        let ty = |s: &[usize]| Type::new(DType::F32, s);
+        let mut types = vec![ty(&[b, h, l, e]), ty(&[b, h, s, e]), ty(&[b, h, s, d])];
+        let has_mask = mask.is_some();
+        types.extend(mask.map(|(dtype, shape)| Type::new(dtype, shape)));
+        let scale = 0.5;
+        if grad {
+            types.extend([ty(&[b, h, l, d]), ty(&[b, h, l]), ty(&[b, h, l, d])]);
+            return region(RegionKind::Fused, &types, move |g, a| {
+                g.call(AttentionGrad { causal, scale, has_mask }, &a.iter().collect::<Vec<_>>())
+            });
+        }
+        region(RegionKind::Fused, &types, move |g, a| {
+            g.call(Attention { causal, scale, has_mask }, &a.iter().collect::<Vec<_>>())
+        })
+    };
+    let mut all = vec![
+        of([1, 1, 1, 1, 1, 1], false, None),
+        of([2, 2, 5, 7, 6, 3], false, None),
+        of([1, 2, 40, 70, 16, 20], false, None),
+        of([1, 2, 67, 67, 8, 36], true, None),
+        of([2, 2, 9, 37, 4, 8], false, Some((DType::Bool, [2, 1, 9, 37]))),
+        of([2, 3, 33, 10, 5, 4], true, Some((DType::F32, [1, 3, 1, 10]))),
+        of([1, 1, 3, 34, 128, 128], false, None),
+    ];
+    let wide = of([2, 3, 34, 35, 8, 8], true, None);
+    let wide = stored(stored(wide, 0, &[0, 2, 1, 3], 0, 0), 1, &[0, 2, 1, 3], 4, 0);
+    all.push(repeated(stored(wide, 2, &[3, 0, 1, 2], 1, 1), 1, &[1]));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::kernels::harness::{self, noise};
+    use crate::backend::reference::Array;
+
+    fn fill(region: &Region, arg: usize, i: usize) -> f64 {
+        let view = &region.args[arg].view;
+        match region.args[arg].dtype {
+            // Row 3 of the mask sees nothing.
+            DType::Bool => f64::from(u8::from(i / view.shape[3] % view.shape[2] != 3 && (i * 5 + i / 7) % 3 != 0)),
+            // lse of the gradient: above all scores, as it is; -inf for the queries that saw nothing.
+            _ if view.shape.len() == 3 && region.args[3].dtype == DType::Bool && i % view.shape[2] == 3 => {
+                f64::NEG_INFINITY
+            }
+            _ if view.shape.len() == 3 => f64::from((3.0 + noise(9, i)) as f32),
+            _ => noise(20 + arg as u32, i),
+        }
+    }
+
+    #[test]
+    fn attention_agrees_with_the_reference() {
+        let u = 2f64.powi(-23);
+        // A score of up to e/2 carries gamma(e) * e/2, which exp turns into a relative error; weights sum to 1 and |v| <= 1.
+        let forward = |a: &[Array], _: usize, _: usize, _: f64| {
+            let (e, s) = (a[0].shape[3] as f64, a[1].shape[2] as f64);
+            (24.0 + 2.0 * e.sqrt() * e.sqrt() + s.sqrt()) * 4.0 * u
+        };
+        // Weights up to exp(e/6 - 2) in the worst of these data, in practice below 2; ds below d; sums of s (or l) products.
+        let grad = |a: &[Array], _: usize, _: usize, _: f64| {
+            let (e, d, n) = (a[0].shape[3] as f64, a[2].shape[3] as f64, a[1].shape[2].max(a[0].shape[2]) as f64);
+            (24.0 + 2.0 * e + n.sqrt()) * d * n.sqrt() * 4.0 * u * if e > 64.0 { 8.0 } else { 1.0 }
+        };
+        harness::check(&KERNELS[0], "attention", &[], &fill, &forward);
+        harness::check(&KERNELS[1], "attention_grad", &[], &fill, &grad);
+    }
+}

@@ -1,0 +1,225 @@
+//! Batch norm in training and its gradients: a workgroup per channel.
+
+use super::rows::{Parts, always, in_memory, line, view4};
+use super::sample::{region, stored};
+use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, fused_call, params};
+use crate::backend::gpu::caps::GpuCaps;
+use crate::dtype::DType;
+use crate::ir::Type;
+use crate::ops::batch_norm::{BatchNorm, BatchNormGrad};
+use crate::plan::{Region, RegionKind};
+
+params! {
+    /// The WGSL struct `Params` of batch_norm.wgsl.
+    struct ForwardParams {
+        channels: u32,
+        s: u32,
+        images: u32,
+        inverse: f32,
+        x: [i32; 4],
+        affine: [i32; 4],
+        eps: f32,
+        spare0: u32,
+        spare1: u32,
+        spare2: u32,
+    }
+}
+
+params! {
+    /// The WGSL struct `Params` of batch_norm_grad.wgsl and batch_norm_dx.wgsl.
+    struct GradParams {
+        channels: u32,
+        s: u32,
+        images: u32,
+        inverse: f32,
+        x: [i32; 4],
+        g: [i32; 4],
+        stats: [i32; 4],
+        eps: f32,
+        spare0: u32,
+        spare1: u32,
+        spare2: u32,
+    }
+}
+
+/// The registry rows.
+pub const KERNELS: [KernelInfo; 2] = [
+    KernelInfo {
+        serves: Serves::Composite("batch_norm"),
+        stems: &["batch_norm"],
+        variants: &["tree"],
+        select: forward,
+        takes: always,
+        strided: |_, _| true,
+        samples: || samples(false),
+        mutations: &[
+            Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - params.s", replace: "to.x, to.y - params.s" },
+            Mutation { stem: "batch_norm", find: "squares += d * d", replace: "squares += d * (d + mean)" },
+        ],
+    },
+    KernelInfo {
+        serves: Serves::Composite("batch_norm_grad"),
+        stems: &["batch_norm_grad", "batch_norm_dx"],
+        variants: &["tree", "flat"],
+        select: grad,
+        takes: always,
+        // Mean and variance are read densely.
+        strided: |_, arg| !matches!(arg, 2 | 3),
+        samples: || samples(true),
+        mutations: &[
+            Mutation { stem: "batch_norm_grad", find: "gv * (d * rstd), gv)", replace: "gv * d, gv)" },
+            Mutation { stem: "batch_norm_dx", find: "(gv - c.z", replace: "(gv" },
+        ],
+    },
+];
+
+fn samples(grad: bool) -> Vec<Region> {
+    let of = |images: usize, channels: usize, s: usize| {
+        let ty = |s: &[usize]| Type::new(DType::F32, s);
+        let (x, v) = (ty(&[images, channels, s]), ty(&[channels]));
+        if grad {
+            return region(RegionKind::Fused, &[x.clone(), v.clone(), v.clone(), v, x], |b, a| {
+                b.call(BatchNormGrad { eps: 1e-5 }, &a.iter().collect::<Vec<_>>())
+            });
+        }
+        region(RegionKind::Fused, &[x, v.clone(), v], |b, a| {
+            b.call(BatchNorm { eps: 1e-5 }, &a.iter().collect::<Vec<_>>())
+        })
+    };
+    let mut all: Vec<Region> =
+        [(2, 1, 1), (5, 3, 7), (3, 4, 64), (33, 2, 1), (2, 5, 100)].map(|(n, c, s)| of(n, c, s)).into();
+    all.push(stored(of(4, 3, 9), 0, &[1, 0, 2], 1, 2));
+    all
+}
+
+fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
+    in_memory(region)?;
+    let call = fused_call(region).and_then(|c| c.composite.as_any().downcast_ref::<BatchNorm>());
+    let eps = call.ok_or("not a batch norm")?.eps;
+    let shape = &region.args[0].view.shape;
+    let (images, channels, s) = (shape[0], shape[1], shape[2]);
+    let ([w, ws], [b, bs]) = (line(region, 1), line(region, 2));
+    let params = ForwardParams {
+        channels: channels as u32,
+        s: s as u32,
+        images: images as u32,
+        inverse: (1.0 / (images * s) as f64) as f32,
+        x: view4(region, 0),
+        affine: [w, ws, b, bs],
+        eps: eps as f32,
+        spare0: 0,
+        spare1: 0,
+        spare2: 0,
+    };
+    let parts = Parts {
+        label: "batch_norm",
+        variant: "tree",
+        shader: Shader::new("batch_norm")
+            .consts(&[("WG", caps.tree_workgroup())])
+            .common(&["index", "reduce"])
+            .body(include_str!("../../../../shaders/batch_norm.wgsl")),
+        bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Arg(2), Bind::Out(0), Bind::Out(1), Bind::Out(2)],
+        params: Params::of(&params),
+        groups: channels as u64,
+        flops: 6 * shape.elems(),
+        words: 2 * shape.elems(),
+    };
+    Ok(vec![parts.call(caps)?])
+}
+
+fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
+    in_memory(region)?;
+    let call = fused_call(region).and_then(|c| c.composite.as_any().downcast_ref::<BatchNormGrad>());
+    let eps = call.ok_or("not a batch norm gradient")?.eps;
+    let shape = &region.args[0].view.shape;
+    let (images, channels, s) = (shape[0], shape[1], shape[2]);
+    let ([w, ws], [mean, _], [var, _]) = (line(region, 1), line(region, 2), line(region, 3));
+    let params = GradParams {
+        channels: channels as u32,
+        s: s as u32,
+        images: images as u32,
+        inverse: (1.0 / (images * s) as f64) as f32,
+        x: view4(region, 0),
+        g: view4(region, 4),
+        stats: [mean, var, w, ws],
+        eps: eps as f32,
+        spare0: 0,
+        spare1: 0,
+        spare2: 0,
+    };
+    let scratch = |write| Bind::Scratch { id: 0, bytes: 16 * channels as u64, write };
+    let sums = Parts {
+        label: "batch_norm_grad",
+        variant: "tree",
+        shader: Shader::new("batch_norm_grad")
+            .consts(&[("WG", caps.tree_workgroup())])
+            .common(&["index", "reduce"])
+            .body(include_str!("../../../../shaders/batch_norm_grad.wgsl")),
+        bindings: vec![
+            Bind::Arg(0),
+            Bind::Arg(2),
+            Bind::Arg(3),
+            Bind::Arg(4),
+            Bind::Out(1),
+            Bind::Out(2),
+            scratch(true),
+        ],
+        params: Params::of(&params),
+        groups: channels as u64,
+        flops: 4 * shape.elems(),
+        words: 2 * shape.elems(),
+    };
+    let wg = caps.flat_workgroup();
+    let dx = Parts {
+        label: "batch_norm_dx",
+        variant: "flat",
+        shader: Shader::new("batch_norm_dx")
+            .consts(&[("WG", wg)])
+            .common(&["index"])
+            .body(include_str!("../../../../shaders/batch_norm_dx.wgsl")),
+        bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Arg(4), scratch(false), Bind::Out(0)],
+        params: Params::of(&params),
+        groups: (shape.elems() as u64).div_ceil(u64::from(wg)),
+        flops: 6 * shape.elems(),
+        words: 3 * shape.elems(),
+    };
+    Ok(vec![sums.call(caps)?, dx.call(caps)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::kernels::harness::{self, noise};
+    use crate::backend::reference::Array;
+
+    fn fill(region: &Region, arg: usize, i: usize) -> f64 {
+        let v = match (region.args.len(), arg) {
+            (_, 0) => 3.0 + noise(1, i),
+            (5, 2) => 3.0 + 0.1 * noise(2, i),
+            (5, 3) => 0.4 + 0.1 * noise(3, i),
+            _ => noise(10 + arg as u32, i),
+        };
+        f64::from(v as f32)
+    }
+
+    #[test]
+    fn batch_norm_agrees_with_the_reference() {
+        let u = 2f64.powi(-23);
+        // As for layer norm: the mean's error times rstd; two elements can be close to each other, so rstd is up to 100.
+        let forward = |a: &[Array], out: usize, _: usize, w: f64| {
+            let m = (a[0].shape[0] * a[0].shape[2]) as f64;
+            let rstd = if m < 3.0 { 100.0 } else { 4.0 };
+            match out {
+                0 => (8.0 + m.sqrt()) * 16.0 * u * rstd,
+                1 => (2.0 + m.sqrt()) * 4.0 * u,
+                _ => (16.0 + m) * u * w.abs() + 64.0 * u * w.abs().sqrt(),
+            }
+        };
+        let grad = |a: &[Array], _: usize, _: usize, _: f64| {
+            let m = (a[0].shape[0] * a[0].shape[2]) as f64;
+            (16.0 + m) * 8.0 * u
+        };
+        harness::check(&KERNELS[0], "batch_norm", &[], &fill, &forward);
+        harness::check(&KERNELS[1], "batch_norm_grad", &[], &fill, &grad);
+    }
+}

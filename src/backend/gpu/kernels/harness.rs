@@ -1,0 +1,318 @@
+//! Runs kernel calls on an adapter without the rest of the backend, and compares them with the reference: every sample of a
+//! kernel under every variant, and every mutation, which some sample must catch. One device per test process.
+
+use super::{Bind, KernelCall, KernelInfo, Mutation};
+use crate::backend::gpu::caps::{AdapterClass, GpuCaps};
+use crate::backend::reference::{Array, Precision, Values, eval};
+use crate::dtype::DType;
+use crate::plan::{Region, Source};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use wgpu::util::DeviceExt;
+
+pub(super) struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    pub caps: GpuCaps,
+    /// Pipelines by text: most samples share theirs, and each costs the adapter a compilation.
+    pipelines: RefCell<HashMap<Arc<str>, (wgpu::ComputePipeline, wgpu::BindGroupLayout)>>,
+}
+
+impl Gpu {
+    fn pipeline(&self, call: &KernelCall) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+        if let Some(known) = self.pipelines.borrow().get(&call.source) {
+            return known.clone();
+        }
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(call.label),
+            source: wgpu::ShaderSource::Wgsl(call.source.to_string().into()),
+        });
+        let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        let mut entries: Vec<_> = (0u32..)
+            .zip(&call.bindings)
+            .map(|(i, b)| entry(i, wgpu::BufferBindingType::Storage { read_only: !b.writes() }))
+            .collect();
+        entries.push(entry(call.bindings.len() as u32, wgpu::BufferBindingType::Uniform));
+        let layout =
+            self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(call.label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: Default::default(),
+            cache: None,
+        });
+        self.pipelines.borrow_mut().insert(call.source.clone(), (pipeline.clone(), layout.clone()));
+        (pipeline, layout)
+    }
+}
+
+/// The device, one user at a time; `None` where the machine has no adapter.
+pub(super) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
+    static GPU: OnceLock<Option<Mutex<Gpu>>> = OnceLock::new();
+    let gpu = GPU.get_or_init(|| pollster::block_on(open()).map(Mutex::new)).as_ref()?;
+    Some(gpu.lock().unwrap_or_else(|e| e.into_inner()))
+}
+
+async fn open() -> Option<Gpu> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.ok()?;
+    let info = adapter.get_info();
+    let features = adapter.features() & wgpu::Features::SUBGROUP;
+    let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 8, ..wgpu::Limits::default() };
+    let descriptor =
+        wgpu::DeviceDescriptor { required_features: features, required_limits: limits, ..Default::default() };
+    let (device, queue) = adapter.request_device(&descriptor).await.ok()?;
+    let class = if info.device_type == wgpu::DeviceType::Cpu { AdapterClass::Software } else { AdapterClass::Discrete };
+    let subgroups = (!features.is_empty()).then_some((info.subgroup_min_size, info.subgroup_max_size));
+    Some(Gpu { device, queue, caps: GpuCaps::sample(class, subgroups), pipelines: RefCell::default() })
+}
+
+/// Deterministic numbers in [-1, 1).
+pub(super) fn noise(seed: u32, i: usize) -> f64 {
+    let mut h = (i as u32).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(0x85eb_ca6b);
+    h = (h ^ (h >> 16)).wrapping_mul(0x21f0_aaad);
+    h = (h ^ (h >> 15)).wrapping_mul(0x735a_2d97);
+    h ^= h >> 15;
+    f64::from((f64::from(h) / 2f64.powi(31) - 1.0) as f32)
+}
+
+/// What lies in the slots of a region's arguments: `fill(arg, element of the view)`; memory that no view reaches is NaN.
+pub(super) fn contents(region: &Region, fill: &dyn Fn(usize, usize) -> f64) -> (Vec<Vec<u32>>, Vec<Array>) {
+    let (mut slots, mut arrays) = (Vec::new(), Vec::new());
+    for (i, arg) in region.args.iter().enumerate() {
+        let reach = arg.view.span().map_or(0, |(_, hi)| hi + 1);
+        let mut words = vec![f32::NAN.to_bits(); reach.next_multiple_of(4).max(4)];
+        let elems = arg.view.shape.elems();
+        let dense = arg.view.shape.strides();
+        let mut values = vec![0.0; elems];
+        for (e, value) in values.iter_mut().enumerate() {
+            let mut at = arg.view.offset as isize;
+            let (mut rest, mut first) = (e as isize, e);
+            for (d, &s) in dense.iter().enumerate() {
+                let c = if s == 0 { 0 } else { rest / s };
+                rest -= c * s;
+                at += c * arg.view.strides[d];
+                if arg.view.strides[d] == 0 {
+                    first -= (c * s) as usize;
+                }
+            }
+            // Repeated elements have the value of the first.
+            let v = fill(i, first);
+            *value = v;
+            if matches!(arg.source, Source::Slot(_)) {
+                words[at as usize] = match arg.dtype {
+                    DType::F32 => (v as f32).to_bits(),
+                    DType::I32 => (v as i32) as u32,
+                    DType::U32 | DType::Bool => v as u32,
+                };
+            }
+        }
+        let data = match arg.dtype {
+            DType::F32 => Values::F(values),
+            DType::I32 => Values::I(values.iter().map(|&v| v as i32).collect()),
+            DType::U32 => Values::U(values.iter().map(|&v| v as u32).collect()),
+            DType::Bool => Values::B(values.iter().map(|&v| v as u32).collect()),
+        };
+        arrays.push(Array { shape: arg.view.shape.clone(), data });
+        slots.push(words);
+    }
+    (slots, arrays)
+}
+
+/// Bounds of the error of each result: `bound(reference arrays, output, element, exact value)`.
+pub(super) type Bound<'a> = &'a dyn Fn(&[Array], usize, usize, f64) -> f64;
+
+/// Runs the calls; `repeat` times for timing. Returns the words of the results and seconds per run.
+pub(super) fn run(
+    gpu: &Gpu,
+    region: &Region,
+    calls: &[KernelCall],
+    slots: &[Vec<u32>],
+    repeat: usize,
+) -> (Vec<Vec<u32>>, f64) {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let storage = |words: &[u32]| {
+        let contents = bytemuck::cast_slice(words);
+        gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
+    };
+    let args: Vec<wgpu::Buffer> = slots.iter().map(|s| storage(s)).collect();
+    let poison = |elems: usize| vec![0x7fc0_1234u32; elems.next_multiple_of(4).max(4)];
+    let outs: Vec<wgpu::Buffer> = region.outs.iter().map(|o| storage(&poison(o.ty.shape.elems()))).collect();
+    let status = storage(&[0; 16]);
+    let mut scratch: BTreeMap<usize, wgpu::Buffer> = BTreeMap::new();
+    for call in calls {
+        for bind in &call.bindings {
+            if let Bind::Scratch { id, bytes, .. } = *bind {
+                scratch.entry(id).or_insert_with(|| storage(&poison(bytes as usize / 4)));
+            }
+        }
+    }
+    let mut ready = Vec::new();
+    for call in calls {
+        let (pipeline, layout) = gpu.pipeline(call);
+        let params = gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+            label: None,
+            contents: &call.params.bytes,
+            usage: wgpu::BufferUsages::UNIFORM,
+        });
+        let buffer = |b: &Bind| match *b {
+            Bind::Arg(a) => &args[a],
+            Bind::Out(o) => &outs[o],
+            Bind::InPlace(a, _) => &args[a],
+            Bind::Scratch { id, .. } => &scratch[&id],
+            Bind::Status => &status,
+        };
+        let bound = call.bindings.iter().map(buffer).chain([&params]);
+        let entries: Vec<_> = (0u32..)
+            .zip(bound)
+            .map(|(binding, b)| wgpu::BindGroupEntry { binding, resource: b.as_entire_binding() })
+            .collect();
+        let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &layout,
+            entries: &entries,
+        });
+        ready.push((pipeline, group, call.grid));
+    }
+    let submit = || {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        for (pipeline, group, grid) in &ready {
+            if grid.count() > 0 {
+                pass.set_pipeline(pipeline);
+                pass.set_bind_group(0, group, &[]);
+                pass.dispatch_workgroups(grid.0[0], grid.0[1], grid.0[2]);
+            }
+        }
+        drop(pass);
+        gpu.queue.submit([encoder.finish()]);
+        let _ = gpu.device.poll(wgpu::PollType::wait_indefinitely());
+    };
+    submit();
+    let mut best = f64::INFINITY;
+    for _ in 1..repeat {
+        let start = std::time::Instant::now();
+        submit();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    let read = |b: &wgpu::Buffer| {
+        let to = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: b.size(),
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        });
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(b, 0, &to, 0, b.size());
+        gpu.queue.submit([encoder.finish()]);
+        to.slice(..).map_async(wgpu::MapMode::Read, |_| ());
+        let _ = gpu.device.poll(wgpu::PollType::wait_indefinitely());
+        let view = to.slice(..).get_mapped_range().expect("the buffer is mapped");
+        bytemuck::pod_collect_to_vec::<u8, u32>(&view)
+    };
+    let results = region.outs.iter().zip(&outs).zip(&region.in_place).map(|((o, b), place)| {
+        let mut words = read(place.map_or(b, |a| &args[a]));
+        words.truncate(o.ty.shape.elems());
+        words
+    });
+    (results.collect(), best)
+}
+
+/// The first element of the results that is not within its bound.
+pub(super) fn compare(region: &Region, got: &[Vec<u32>], args: &[Array], bound: Bound) -> Result<(), String> {
+    let want = eval(&region.body, args, Precision::F64).map_err(|e| e.to_string())?;
+    for (o, (got, want)) in got.iter().zip(&want).enumerate() {
+        for (i, (&g, w)) in got.iter().zip(want.to_f64()).enumerate() {
+            let g = match want.data {
+                Values::F(_) => f64::from(f32::from_bits(g)),
+                Values::I(_) => f64::from(g as i32),
+                Values::U(_) | Values::B(_) => f64::from(g),
+            };
+            let same = (g.is_nan() && w.is_nan()) || g == w;
+            let bound = bound(args, o, i, w);
+            if !same && !((g - w).abs() <= bound) {
+                return Err(format!(
+                    "result {o} element {i} of {}: {g} instead of {w} (bound {bound:e})",
+                    want.shape()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+trait Shaped {
+    fn shape(&self) -> String;
+}
+impl Shaped for Array {
+    fn shape(&self) -> String {
+        self.shape.to_string()
+    }
+}
+
+/// Every sample under the defaults and under each of `variants` (which need not fit every sample) agrees with the reference; each
+/// mutation of the kernel is caught by one of them.
+pub(super) fn check(
+    kernel: &KernelInfo,
+    stem: &str,
+    variants: &[&str],
+    fill: &dyn Fn(&Region, usize, usize) -> f64,
+    bound: Bound,
+) {
+    let Some(gpu) = gpu() else {
+        assert!(std::env::var_os("KILN_REQUIRE_ADAPTER").is_none(), "no adapter");
+        return;
+    };
+    let mut caught = vec![false; kernel.mutations.len()];
+    let mut ran = 0;
+    for variant in std::iter::once(&"").chain(variants) {
+        let mut caps = gpu.caps.clone();
+        if !variant.is_empty() {
+            caps.variants.insert(stem.into(), (*variant).into());
+        }
+        for (n, region) in (kernel.samples)().iter().enumerate() {
+            let calls = match (kernel.select)(region, &caps) {
+                Ok(calls) => calls,
+                Err(e) if variant.is_empty() => panic!("{stem} sample {n}: {e}"),
+                Err(_) => continue,
+            };
+            let (slots, args) = contents(region, &|a, i| fill(region, a, i));
+            let (got, _) = run(&gpu, region, &calls, &slots, 1);
+            if let Err(e) = compare(region, &got, &args, bound) {
+                panic!("{stem} sample {n} variant {variant:?} ({}): {e}\n{}", calls[0].variant, region.body);
+            }
+            ran += 1;
+            for (m, hit) in kernel.mutations.iter().zip(&mut caught) {
+                if !*hit && calls.iter().any(|c| c.label == m.stem && c.source.contains(m.find)) {
+                    let (got, _) = run(&gpu, region, &mutated(&calls, m), &slots, 1);
+                    *hit = compare(region, &got, &args, bound).is_err();
+                }
+            }
+        }
+    }
+    assert!(ran > 0);
+    for (m, hit) in kernel.mutations.iter().zip(&caught) {
+        assert!(hit, "{stem}: no sample catches {:?} -> {:?}", m.find, m.replace);
+    }
+}
+
+fn mutated(calls: &[KernelCall], m: &Mutation) -> Vec<KernelCall> {
+    let mut calls = calls.to_vec();
+    for c in calls.iter_mut().filter(|c| c.label == m.stem) {
+        c.source = c.source.replace(m.find, m.replace).into();
+    }
+    calls
+}

@@ -1,0 +1,211 @@
+//! Matrix products: `Dot` regions, with their epilogue. Both operands are read in place through strides, so transposes and broadcast
+//! batches cost no copy. The frames and their choice are in `gemm.rs`.
+
+use super::epilogue::{Epilogue, MAX_EXTRA, is_slot};
+use super::gemm::{self, Gemm, Operand, Product, Size, Strided};
+use super::sample::{region, repeated, stored};
+use super::{KernelCall, KernelInfo, Mutation, Serves, params};
+use crate::backend::gpu::caps::GpuCaps;
+use crate::dtype::DType;
+use crate::ir::{Prim, Type};
+use crate::plan::{Region, RegionKind};
+use crate::shape::{Shape, View, collapse};
+
+/// The registry row.
+pub const KERNEL: KernelInfo = KernelInfo {
+    serves: Serves::Kind(RegionKind::Dot),
+    stems: &["matmul_tiled", "matmul_subgroup", "matmul_direct", "matmul_combine"],
+    variants: gemm::VARIANT_NAMES,
+    select,
+    takes: |_, _, _| Err("not a composite".into()),
+    strided: |_, _| true,
+    samples,
+    mutations: &[
+        Mutation { stem: "matmul_tiled", find: "        workgroupBarrier();\n        for", replace: "        for" },
+        Mutation { stem: "matmul_subgroup", find: "s1_3.w * q[3]", replace: "s1_3.z * q[3]" },
+        Mutation { stem: "matmul_direct", find: "s3.z * p0[2]", replace: "s3.z * p0[1]" },
+        Mutation { stem: "matmul_combine", find: "s < g.splits", replace: "s + 1u < g.splits" },
+    ],
+};
+
+/// Products of odd and tile-edge sizes; transposed, offset, sliced and repeated operands; batches; an empty k.
+fn samples() -> Vec<Region> {
+    let ty = |s: &[usize]| Type::new(DType::F32, s);
+    let dot = |a: &[usize], b: &[usize]| {
+        region(RegionKind::Dot, &[ty(a), ty(b)], |g, x| vec![g.apply(Prim::Dot, &[&x[0], &x[1]])])
+    };
+    let plain = |m: usize, k: usize, n: usize| dot(&[m, k], &[k, n]);
+    let mut all: Vec<Region> = [
+        (1, 1, 1),
+        (3, 5, 2),
+        (16, 16, 64),
+        (17, 20, 68),
+        (63, 65, 66),
+        (65, 7, 257),
+        (64, 64, 64),
+        (1, 130, 33),
+        (40, 12, 1),
+        (5, 0, 4),
+        (12, 1030, 20),
+    ]
+    .map(|(m, k, n)| plain(m, k, n))
+    .into();
+    all.push(stored(plain(20, 24, 36), 0, &[1, 0], 0, 0));
+    all.push(stored(plain(20, 24, 36), 1, &[1, 0], 0, 0));
+    all.push(stored(stored(plain(33, 18, 35), 0, &[1, 0], 3, 1), 1, &[1, 0], 5, 2));
+    all.push(stored(stored(plain(9, 16, 40), 0, &[0, 1], 4, 4), 1, &[0, 1], 8, 4));
+    all.push(dot(&[3, 5, 6], &[3, 6, 7]));
+    all.push(repeated(dot(&[2, 3, 8, 12], &[2, 3, 12, 16]), 1, &[0]));
+    all.push(stored(dot(&[2, 3, 8, 12], &[2, 3, 12, 16]), 0, &[0, 2, 1, 3], 0, 0));
+    all
+}
+
+params! {
+    /// The WGSL struct `Params` of the product kernels.
+    pub(super) struct MatmulParams {
+        gemm: Gemm,
+        a: Strided,
+        b: Strided,
+        extra: [Strided; MAX_EXTRA],
+    }
+}
+
+const TYPES: &str =
+    "struct Params {\n    gemm: Gemm,\n    a: Strided,\n    b: Strided,\n    extra: array<Strided, 4>,\n}";
+
+/// Chooses the calls of a `Dot` region.
+pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
+    let [a, b] = [&region.args[0].view, &region.args[1].view];
+    let rank = a.shape.len();
+    if !is_slot(region, 0) || !is_slot(region, 1) || rank < 2 || b.shape.len() != rank {
+        return Err("a product needs two matrices in memory".into());
+    }
+    let epilogue = Epilogue::of(region)?;
+    let (m, k, n) = (a.shape[rank - 2], a.shape[rank - 1], b.shape[rank - 1]);
+
+    // Batch dimensions, merged where every operand allows it.
+    let readers: Vec<usize> = [vec![0, 1], epilogue.args()].concat();
+    let head = |v: &View| v.strides[..rank - 2].to_vec();
+    let strides: Vec<Vec<isize>> = readers.iter().map(|&r| head(&region.args[r].view)).collect();
+    let (batch, strides) = collapse(&Shape::from(&a.shape[..rank - 2]), &strides);
+    if batch.len() > 3 {
+        return Err(format!("the batch dimensions {batch} do not merge to three in the operands' memory"));
+    }
+    let pad = 3 - batch.len();
+    let sizes = [vec![1; pad], batch.0.clone()].concat();
+    let strided = |arg: usize| {
+        let v = &region.args[arg].view;
+        let mut s = [0; 5];
+        if let Some(at) = readers.iter().position(|&r| r == arg) {
+            s[pad..3].copy_from_slice(&strides[at]);
+        }
+        s[3..].copy_from_slice(&v.strides[rank - 2..]);
+        Strided::new(v.offset, s)
+    };
+
+    let natural = Size { m, n, k, batches: batch.elems(), gather: false };
+    let choice = gemm::choose("matmul", natural, true, caps)?;
+    let swap = choice.swap;
+    let size = if swap { Size { m: n, n: m, ..natural } } else { natural };
+    let exact = k % choice.frame.depth() == 0;
+    let operand = |name, start, rows_of: usize, len_is_m: bool| {
+        // Operand 0 has k last, operand 1 has k first.
+        let v = strided(rows_of);
+        let (outer, inner) = if rows_of == 0 { (v.s[3], v.s[4]) } else { (v.s[4], v.s[3]) };
+        let outers = if rows_of == 0 { m } else { n };
+        let fits = |unit: i32, step: i32, count: usize, other: usize| {
+            unit == 1
+                && count.is_multiple_of(4)
+                && count > 0
+                && (step % 4 == 0 || other == 1)
+                && v.offset % 4 == 0
+                && v.s[..3].iter().all(|s| s % 4 == 0)
+        };
+        let lone = matches!(choice.frame, gemm::Frame::Tiled(_)) || name == "b";
+        let (vec_k, vec_o) = (fits(inner, outer, k, outers), lone && fits(outer, inner, outers, k));
+        let along_k = vec_k || (!vec_o && (!lone || inner == 1 || outer != 1));
+        let of = if rows_of == 0 { ["params.a.s3", "params.a.s4"] } else { ["params.b.s4", "params.b.s3"] };
+        Operand {
+            name,
+            start,
+            outer: of[0],
+            inner: of[1],
+            len: if len_is_m { "params.gemm.m" } else { "params.gemm.n" },
+            vec: vec_k || vec_o,
+            along_k,
+            k_len: "params.gemm.k",
+            exact,
+            address: None,
+        }
+    };
+    let starts = ["batch_start(params.a, batch)", "batch_start(params.b, batch)"];
+    let (left, right) = if swap { (1, 0) } else { (0, 1) };
+    let la = operand("a", starts[left], left, true);
+    let lb = operand("b", starts[right], right, false);
+    let mut loaders = la.line();
+    if matches!(choice.frame, gemm::Frame::Tiled(_)) {
+        loaders += &lb.line();
+        loaders += &format!("const A_ALONG_K: bool = {};\nconst B_ALONG_K: bool = {};\n", la.along_k, lb.along_k);
+    } else {
+        loaders += &lb.block();
+    }
+    let elems = (m * k + k * n + m * n) * natural.batches;
+    gemm::calls(
+        Product {
+            label: None,
+            choice,
+            size,
+            params: MatmulParams {
+                gemm: Gemm::default(),
+                a: strided(0),
+                b: strided(1),
+                extra: epilogue.extra(region, strided),
+            },
+            set: |p, gemm| p.gemm = gemm,
+            batch: [sizes[1], sizes[2]],
+            types: TYPES.into(),
+            loaders,
+            placing: include_str!("../../../../shaders/matmul_strided.wgsl"),
+            result: &format!("const SWAP: bool = {swap};\n{}", include_str!("../../../../shaders/matmul_result.wgsl")),
+            operands: [(la.element_type(), left), (lb.element_type(), right)],
+            epilogue: &epilogue,
+            id: 0,
+            flops: 2 * (m * n * k * natural.batches) as u64,
+            bytes: 4 * elems as u64,
+        },
+        caps,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::kernels::harness;
+
+    /// Every frame, also with k split and with rows and columns exchanged, within the bound of a sum of k products.
+    #[test]
+    fn products_agree_with_the_reference() {
+        let variants = [
+            "tiled_64",
+            "tiled_32",
+            "subgroup_8",
+            "subgroup_4",
+            "direct_4x2",
+            "direct_4x1_t",
+            "direct_1x2",
+            "direct_1x1:3",
+            "tiled_64_t:2",
+            "tiled_32_t",
+            "subgroup_8_t",
+            "subgroup_8:4",
+            "direct_4x2:5",
+        ];
+        let fill = |_: &Region, arg: usize, i: usize| harness::noise(7 + arg as u32, i);
+        // |err| <= gamma_k (|A| |B|), and |a b| < 1: bounded by k itself. Not tight, but far below any wrong term.
+        let bound = |args: &[crate::backend::reference::Array], _: usize, _: usize, _: f64| {
+            let k = args[0].shape.last().copied().unwrap_or(0) as f64;
+            4.0 * k.sqrt() * 2f64.powi(-23) * k / 3.0 + 1e-30
+        };
+        harness::check(&KERNEL, "matmul", &variants, &fill, &bound);
+    }
+}

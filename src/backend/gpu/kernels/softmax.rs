@@ -1,0 +1,179 @@
+//! Softmax, log-softmax and their gradients over rows.
+
+use super::rows::{Parts, RowPlan, VARIANTS, always, in_memory, view4};
+use super::sample::{region, stored};
+use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, params};
+use crate::backend::gpu::caps::GpuCaps;
+use crate::dtype::DType;
+use crate::ir::Type;
+use crate::ops::softmax::{LogSoftmax, LogSoftmaxGrad, Softmax, SoftmaxGrad};
+use crate::plan::{Region, RegionKind};
+
+params! {
+    /// The WGSL struct `Params` of softmax.wgsl.
+    struct ForwardParams {
+        rows: u32,
+        n: u32,
+        minus_inf: f32,
+        nan: f32,
+        x: [i32; 4],
+    }
+}
+
+params! {
+    /// The WGSL struct `Params` of softmax_grad.wgsl.
+    struct GradParams {
+        rows: u32,
+        n: u32,
+        spare0: u32,
+        spare1: u32,
+        y: [i32; 4],
+        g: [i32; 4],
+    }
+}
+
+const FORWARD: KernelInfo = KernelInfo {
+    serves: Serves::Composite("softmax"),
+    stems: &["softmax"],
+    variants: VARIANTS,
+    select: |r, c| forward(r, c, false),
+    takes: always,
+    strided: |_, _| true,
+    samples: || samples(1, false),
+    mutations: &[
+        Mutation { stem: "softmax", find: "sum = all_sum(lane, sum);", replace: "sum = all_sum(lane, sum) + 1.0;" },
+        Mutation { stem: "softmax", find: "top = max_nan(top, x[", replace: "top = max(0.0 * top, x[" },
+    ],
+};
+/// The registry rows.
+pub const KERNELS: [KernelInfo; 4] = [
+    FORWARD,
+    KernelInfo {
+        serves: Serves::Composite("log_softmax"),
+        select: |r, c| forward(r, c, true),
+        samples: || samples(1, true),
+        mutations: &[Mutation {
+            stem: "softmax",
+            find: "let shift = select(top + log(sum)",
+            replace: "let shift = select(log(sum)",
+        }],
+        ..FORWARD
+    },
+    KernelInfo {
+        serves: Serves::Composite("softmax_grad"),
+        stems: &["softmax_grad"],
+        select: |r, c| grad(r, c, false),
+        samples: || samples(2, false),
+        mutations: &[Mutation { stem: "softmax_grad", find: "v * (gv - sum)", replace: "v * gv" }],
+        ..FORWARD
+    },
+    KernelInfo {
+        serves: Serves::Composite("log_softmax_grad"),
+        stems: &["softmax_grad"],
+        select: |r, c| grad(r, c, true),
+        samples: || samples(2, true),
+        mutations: &[Mutation { stem: "softmax_grad", find: "gv - exp_below(v) * sum", replace: "gv - v * sum" }],
+        ..FORWARD
+    },
+];
+
+fn samples(args: usize, log: bool) -> Vec<Region> {
+    let of = |rows: usize, n: usize| {
+        let ty = Type::new(DType::F32, [rows, n]);
+        region(RegionKind::Fused, &vec![ty; args], move |b, a| match (args, log) {
+            (1, false) => b.call(Softmax, &[&a[0]]),
+            (1, true) => b.call(LogSoftmax, &[&a[0]]),
+            (_, false) => b.call(SoftmaxGrad, &[&a[0], &a[1]]),
+            (_, true) => b.call(LogSoftmaxGrad, &[&a[0], &a[1]]),
+        })
+    };
+    let mut all: Vec<Region> = [(1, 1), (3, 65), (65, 3), (2, 300), (9, 64)].map(|(r, n)| of(r, n)).into();
+    all.push(stored(of(7, 10), 0, &[1, 0], 3, 1));
+    all
+}
+
+fn forward(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>, String> {
+    in_memory(region)?;
+    let (rows, n) = (region.outs[0].ty.shape[0], region.outs[0].ty.shape[1]);
+    let plan = RowPlan::of("softmax", rows, n, caps);
+    let params = ForwardParams {
+        rows: rows as u32,
+        n: n as u32,
+        minus_inf: f32::NEG_INFINITY,
+        nan: f32::NAN,
+        x: view4(region, 0),
+    };
+    let parts = Parts {
+        label: "softmax",
+        variant: plan.variant(),
+        shader: plan
+            .shader("softmax")
+            .header(format!("const LOG: bool = {log};"))
+            .body(include_str!("../../../../shaders/softmax.wgsl")),
+        bindings: vec![Bind::Arg(0), Bind::Out(0)],
+        params: Params::of(&params),
+        groups: plan.groups,
+        flops: 5 * rows * n,
+        words: 2 * rows * n,
+    };
+    Ok(vec![parts.call(caps)?])
+}
+
+fn grad(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>, String> {
+    in_memory(region)?;
+    let (rows, n) = (region.outs[0].ty.shape[0], region.outs[0].ty.shape[1]);
+    let plan = RowPlan::of("softmax_grad", rows, n, caps);
+    let params =
+        GradParams { rows: rows as u32, n: n as u32, spare0: 0, spare1: 0, y: view4(region, 0), g: view4(region, 1) };
+    let parts = Parts {
+        label: "softmax_grad",
+        variant: plan.variant(),
+        shader: plan
+            .shader("softmax_grad")
+            .header(format!("const LOG: bool = {log};"))
+            .body(include_str!("../../../../shaders/softmax_grad.wgsl")),
+        bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Out(0)],
+        params: Params::of(&params),
+        groups: plan.groups,
+        flops: 4 * rows * n,
+        words: 3 * rows * n,
+    };
+    Ok(vec![parts.call(caps)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::kernels::harness::{self, noise};
+    use crate::backend::reference::Array;
+
+    /// Values of several sizes, with rows of extremes: all -inf, a NaN, a +inf.
+    fn fill(region: &Region, arg: usize, i: usize) -> f64 {
+        let n = region.args[0].view.shape[1];
+        let special = region.args.len() == 1 && region.args[0].view.shape[0] > 6;
+        match i / n.max(1) {
+            1 if special => f64::NEG_INFINITY,
+            2 if special && i % n == 1 => f64::NAN,
+            3 if special && i % n == 1 => f64::INFINITY,
+            4 if special && i % n == 0 => f64::NEG_INFINITY,
+            _ => f64::from((6.0 * noise(3 + arg as u32, i)) as f32),
+        }
+    }
+
+    #[test]
+    fn softmax_agrees_with_the_reference() {
+        let u = 2f64.powi(-23);
+        // exp: (3 + 2 |x|) ulp with |x| <= 12, the sum as much again, the division; plus the flushed tail.
+        let soft = |_: &[Array], _: usize, _: usize, w: f64| 64.0 * u * w.abs() + 1e-37;
+        // x - max - log(sum): rounding of terms up to 18, and of the sum of exponentials.
+        let log = |_: &[Array], _: usize, _: usize, _: f64| 64.0 * u * 18.0;
+        // Sums of n products up to 36 (gradients take arbitrary y here), times y.
+        let grad = |a: &[Array], _: usize, _: usize, _: f64| 4.0 * u * 216.0 * a[0].shape[1] as f64;
+        // exp(6) times a sum of n terms up to 6, with the error of exp.
+        let log_grad = |a: &[Array], _: usize, _: usize, _: f64| 20.0 * u * 404.0 * 6.0 * a[0].shape[1] as f64;
+        let bounds: [harness::Bound; 4] = [&soft, &log, &grad, &log_grad];
+        for (kernel, bound) in KERNELS.iter().zip(bounds) {
+            harness::check(kernel, kernel.stems[0], VARIANTS, &fill, bound);
+        }
+    }
+}
