@@ -1,8 +1,10 @@
 //! `Device`: which backend runs the plans, and which one takes what it cannot. Opening one says what was chosen and why.
 
+use crate::backend::cpu::Cpu;
+use crate::backend::gpu::{AdapterClass, Gpu, Request, adapters};
 use crate::backend::reference::Reference;
 use crate::backend::{Backend, DeviceInfo};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::{Caps, Place};
 use std::sync::Arc;
 
@@ -22,7 +24,33 @@ impl Device {
     pub fn open(request: &str) -> Result<Device> {
         match request {
             "reference" => Ok(Device::with(Arc::new(Reference::new()), None, "the reference was asked for")),
-            other => Err(Error::device(other, "there is no such device; try auto, cpu, reference, gpu or software")),
+            "cpu" => Ok(Device::with(Arc::new(Cpu::new()), None, "the CPU path was asked for")),
+            "auto" => Device::best(),
+            other => {
+                let gpu = Gpu::open(&Request::parse(other))?;
+                let reason = match other {
+                    "gpu" => "the best GPU was asked for".to_string(),
+                    "software" => "a software adapter was asked for".to_string(),
+                    name => format!("its name contains {name:?}"),
+                };
+                Ok(Device::with(Arc::new(gpu), Some(Arc::new(Cpu::new())), reason))
+            }
+        }
+    }
+
+    /// The best GPU, else the CPU path.
+    fn best() -> Result<Device> {
+        let cpu = |why: String| Ok(Device::with(Arc::new(Cpu::new()), None, why));
+        let found = adapters();
+        if found.iter().all(|a| a.class == AdapterClass::Software) {
+            return cpu(match found.first() {
+                None => "there is no GPU adapter".into(),
+                Some(a) => format!("there is no GPU, and the software adapter {:?} is slower than the CPU path", a.name),
+            });
+        }
+        match Gpu::open(&Request::Gpu) {
+            Ok(gpu) => Ok(Device::with(Arc::new(gpu), Some(Arc::new(Cpu::new())), "it is the best GPU of this machine")),
+            Err(e) => cpu(format!("the GPU could not be opened ({e})")),
         }
     }
 
