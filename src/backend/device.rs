@@ -45,11 +45,15 @@ impl Device {
         if found.iter().all(|a| a.class == AdapterClass::Software) {
             return cpu(match found.first() {
                 None => "there is no GPU adapter".into(),
-                Some(a) => format!("there is no GPU, and the software adapter {:?} is slower than the CPU path", a.name),
+                Some(a) => {
+                    format!("there is no GPU, and the software adapter {:?} is slower than the CPU path", a.name)
+                }
             });
         }
         match Gpu::open(&Request::Gpu) {
-            Ok(gpu) => Ok(Device::with(Arc::new(gpu), Some(Arc::new(Cpu::new())), "it is the best GPU of this machine")),
+            Ok(gpu) => {
+                Ok(Device::with(Arc::new(gpu), Some(Arc::new(Cpu::new())), "it is the best GPU of this machine"))
+            }
             Err(e) => cpu(format!("the GPU could not be opened ({e})")),
         }
     }
