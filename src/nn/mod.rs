@@ -4,6 +4,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod bilinear;
 pub mod conv;
 pub mod dropout;
 pub mod embedding;
@@ -15,19 +16,24 @@ pub mod pool;
 pub mod scope;
 pub mod sequential;
 mod split;
+pub mod transformer;
 
 pub use activation::{Gelu, GeluTanh, Relu, Sigmoid, Silu, Tanh};
 pub use attention::{MultiheadAttention, MultiheadOptions};
+pub use bilinear::{Bilinear, PRelu};
 pub use conv::Conv2d;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gpt::Gpt;
 pub use init::Init;
 pub use linear::Linear;
-pub use norm::{BatchNorm1d, BatchNorm2d, LayerNorm};
+pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm};
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
 pub use scope::{Mode, ParamSpec, Params, Scope};
 pub use sequential::{Flatten, Sequential};
+pub use transformer::{
+    FeedForwardActivation, Masks, TransformerConfig, TransformerDecoderLayer, TransformerEncoderLayer,
+};
 
 use crate::ir::Tensor;
 

@@ -1,4 +1,4 @@
-//! Normalisation layers: batch norm with running statistics, layer norm.
+//! Normalisation layers: batch norm with running statistics, layer norm, group norm.
 
 use crate::dtype::DType;
 use crate::ir::{Tensor, Type};
@@ -156,5 +156,35 @@ impl Module for LayerNorm {
         let weight = self.elementwise_affine.then(|| scope.param("weight", shape, Init::ONES));
         let bias = (self.elementwise_affine && self.bias).then(|| scope.param("bias", shape, Init::ZEROS));
         x.layer_norm(shape, weight.as_ref(), bias.as_ref(), self.eps)
+    }
+}
+
+/// Normalises each of `num_groups` groups of channels of each row. Parameters: `weight`, `bias` (channels).
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupNorm {
+    /// Number of groups; divides the channels.
+    pub num_groups: usize,
+    /// Number of channels (dimension 1).
+    pub num_channels: usize,
+    /// Added to the variance.
+    pub eps: f64,
+    /// Whether there are a scale and a shift per channel.
+    pub affine: bool,
+}
+
+impl GroupNorm {
+    /// With torch's defaults.
+    pub fn new(num_groups: usize, num_channels: usize) -> GroupNorm {
+        GroupNorm { num_groups, num_channels, eps: 1e-5, affine: true }
+    }
+}
+
+impl Module for GroupNorm {
+    #[track_caller]
+    fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
+        let c = self.num_channels;
+        let weight = self.affine.then(|| scope.param("weight", [c], Init::ONES));
+        let bias = self.affine.then(|| scope.param("bias", [c], Init::ZEROS));
+        x.group_norm(self.num_groups, weight.as_ref(), bias.as_ref(), self.eps)
     }
 }

@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 use crate::ir::Tensor;
 use crate::nn::norm::BatchNorm;
 use crate::nn::{
-    BatchNorm1d, BatchNorm2d, Conv2d, Embedding, Init, LayerNorm, Linear, Mode, Module, MultiheadAttention,
-    MultiheadOptions, Params, Scope,
+    BatchNorm1d, BatchNorm2d, Bilinear, Conv2d, Embedding, FeedForwardActivation, GroupNorm, Init, LayerNorm, Linear,
+    Masks, Mode, Module, MultiheadAttention, MultiheadOptions, PRelu, Params, Scope, TransformerConfig,
+    TransformerDecoderLayer, TransformerEncoderLayer,
 };
 
 /// Runs one case: parameters and buffers are feeds of the case's tensors, gradients and new buffers are results.
@@ -37,6 +38,24 @@ pub fn run(case: &Case, device: &Device) -> Result<Outcome> {
 
 fn pair(a: &Attrs, name: &str, default: usize) -> Result<[usize; 2]> {
     Ok(a.per_dim(name, 2)?.map_or([default; 2], |v| [v[0], v[1]]))
+}
+
+fn transformer(a: &Attrs, d_model: usize, nhead: usize) -> Result<TransformerConfig> {
+    let activation = match a.word("activation", "relu")?.as_str() {
+        "relu" => FeedForwardActivation::Relu,
+        "gelu" => FeedForwardActivation::Gelu,
+        other => return Err(unsupported(format!("activation {other:?}"))),
+    };
+    Ok(TransformerConfig {
+        dim_feedforward: a.count("dim_feedforward", 2048)?,
+        dropout: a.float("dropout", 0.1)?,
+        activation,
+        norm_first: a.flag("norm_first", false)?,
+        batch_first: a.flag("batch_first", false)?,
+        layer_norm_eps: a.float("layer_norm_eps", 1e-5)?,
+        bias: a.flag("bias", true)?,
+        ..TransformerConfig::new(d_model, nhead)
+    })
 }
 
 fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
@@ -115,6 +134,36 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
             };
             let (out, weights) = m.attend(s, &x.arg("query")?, &x.arg("key")?, &x.arg("value")?, &options);
             Ok([Some(out), weights].into_iter().flatten().collect())
+        }
+        "GroupNorm" => one(&GroupNorm {
+            num_groups: need("num_groups")?,
+            num_channels: need("num_channels")?,
+            eps: a.float("eps", 1e-5)?,
+            affine: a.flag("affine", true)?,
+        }),
+        "PReLU" => one(&PRelu { num_parameters: a.count("num_parameters", 1)?, init: a.float("init", 0.25)? }),
+        "Bilinear" => {
+            let form = Bilinear {
+                in1_features: need("in1_features")?,
+                in2_features: need("in2_features")?,
+                out_features: need("out_features")?,
+                bias: a.flag("bias", true)?,
+            };
+            Ok(vec![form.forward(s, &x.arg("input1")?, &x.arg("input2")?)])
+        }
+        "TransformerEncoderLayer" => {
+            let layer = TransformerEncoderLayer(transformer(a, need("d_model")?, need("nhead")?)?);
+            let (mask, padding) = (x.opt("src_mask"), x.opt("src_key_padding_mask"));
+            let masks = Masks { mask: mask.as_ref(), key_padding_mask: padding.as_ref(), is_causal: false };
+            Ok(vec![layer.encode(s, &x.arg("src")?, &masks)])
+        }
+        "TransformerDecoderLayer" => {
+            let layer = TransformerDecoderLayer(transformer(a, need("d_model")?, need("nhead")?)?);
+            let (mask, padding) = (x.opt("tgt_mask"), x.opt("tgt_key_padding_mask"));
+            let own = Masks { mask: mask.as_ref(), key_padding_mask: padding.as_ref(), is_causal: false };
+            let (mask, padding) = (x.opt("memory_mask"), x.opt("memory_key_padding_mask"));
+            let cross = Masks { mask: mask.as_ref(), key_padding_mask: padding.as_ref(), is_causal: false };
+            Ok(vec![layer.decode(s, &x.arg("tgt")?, &x.arg("memory")?, &own, &cross)])
         }
         name => Err(unsupported(format!("module {name}"))),
     }
