@@ -1,19 +1,15 @@
 //! Running the graphs of conformance cases on a device: one graph with results and gradients for functions and
 //! modules, a [`Session`] with state for what takes several steps.
 
-use crate::backend::reference::{self, Array, Precision};
+use crate::backend::{Device, Program, Store};
 use crate::check::conformance::file::{Case, unsupported};
-use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::grad;
-use crate::ir::{Builder, Graph, InputKind, OutputKind, Tensor, Type};
+use crate::ir::{Builder, Graph, InputKind, OutputKind, Tensor};
+use crate::plan::Note;
 use crate::tensor::HostTensor;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Where cases run.
-#[derive(Debug, Default)]
-pub struct Device;
 
 /// Results by name, and which steps ran on the CPU although the device is another.
 #[derive(Debug, Default)]
@@ -150,55 +146,46 @@ pub fn run_graph(case: &Case, device: &Device, graph: Graph) -> Result<Outcome> 
 
 /// A compiled graph with its state, to be run several times.
 pub struct Session {
-    graph: Graph,
-    states: BTreeMap<String, HostTensor>,
+    store: Store,
+    program: Program,
 }
 
 impl Session {
     /// Compiles `graph` for `device`; `states` are the first contents of its state inputs.
-    pub fn new(_device: &Device, graph: Graph, states: BTreeMap<String, HostTensor>) -> Result<Session> {
-        Ok(Session { graph, states })
+    pub fn new(device: &Device, graph: Graph, states: BTreeMap<String, HostTensor>) -> Result<Session> {
+        let store = Store::new(device);
+        for (name, value) in &states {
+            store.insert(name.clone(), value)?;
+        }
+        let program = Program::compile(&store, graph)?;
+        Ok(Session { store, program })
     }
 
-    /// Runs once with these feeds; returns the fetched outputs. State outputs become the new states.
+    /// Runs once with these feeds (those that the program does not need are left out); returns the fetched outputs.
+    /// State outputs become the new states.
     pub fn run(&mut self, feeds: &BTreeMap<String, HostTensor>) -> Result<BTreeMap<String, HostTensor>> {
-        let mut inputs = Vec::new();
-        for spec in &self.graph.inputs {
-            let given = match spec.kind {
-                InputKind::Feed => feeds.get(&spec.name),
-                InputKind::State => self.states.get(&spec.name),
-            };
-            let given = given.ok_or_else(|| Error::input(format!("input {:?}", spec.name), "is not given"))?;
-            inputs.push(Array::from(given));
-        }
-        let outs = reference::eval(&self.graph, &inputs, Precision::F32)?;
-        let mut fetched = BTreeMap::new();
-        for (spec, array) in self.graph.outputs.iter().zip(&outs) {
-            let host = host(&array.ty(), array)?;
-            match spec.kind {
-                OutputKind::Fetch => fetched.insert(spec.name.clone(), host),
-                OutputKind::State => self.states.insert(spec.name.clone(), host),
-            };
-        }
-        Ok(fetched)
+        let needed = self.program.feeds();
+        let given: Vec<(&str, &HostTensor)> =
+            needed.iter().filter_map(|(name, _)| Some((name.as_str(), feeds.get(name)?))).collect();
+        let results = self.program.run(&given)?;
+        Ok(self.program.fetches().into_iter().map(|(name, _)| name).zip(results).collect())
     }
 
     /// The content of a state after the runs so far.
     pub fn state(&self, name: &str) -> Result<HostTensor> {
-        self.states.get(name).cloned().ok_or_else(|| Error::input(format!("state {name:?}"), "does not exist"))
+        self.store.get(name)
     }
 
     /// Steps that run on the CPU although the device is another: operation and reason.
     pub fn fallbacks(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-fn host(ty: &Type, array: &Array) -> Result<HostTensor> {
-    let words = array.to_words();
-    match ty.dtype {
-        DType::F32 | DType::I32 | DType::U32 | DType::Bool => {
-            HostTensor::from_bytes(ty.dtype, ty.shape.clone(), bytemuck::cast_slice(&words))
+        let told = self.program.plan().notes.iter().filter_map(|note| match note {
+            Note::Fallback { op, reason } => Some(format!("{op} ({reason})")),
+            Note::Inlined { .. } => None,
+        });
+        let mut list: Vec<String> = told.collect();
+        if list.is_empty() && self.program.stats().fallbacks > 0 {
+            list.push("steps without a note".to_string());
         }
+        list
     }
 }

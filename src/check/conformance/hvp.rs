@@ -1,7 +1,8 @@
 //! Conformance cases of Hessian-vector products: an MLP with tanh between its layers, its loss, gradient, H v, and for
 //! small ones the whole Hessian with its eigenvalues.
 
-use crate::check::conformance::exec::{Device, Inputs, Outcome, run_graph};
+use crate::backend::Device;
+use crate::check::conformance::exec::{Inputs, Outcome, run_graph};
 use crate::check::conformance::file::{Case, unsupported};
 use crate::check::conformance::functions::losses::loss_of;
 use crate::error::{Error, Result};

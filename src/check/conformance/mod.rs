@@ -10,7 +10,7 @@ mod modules;
 mod optimizers;
 mod schedules;
 
-pub use exec::Device;
+use crate::backend::Device;
 
 use crate::check::expect;
 use crate::error::{Error, Result};

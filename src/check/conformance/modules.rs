@@ -1,6 +1,7 @@
 //! Conformance cases of modules: the constructor's arguments become a module, its parameters the file's `param.*`.
 
-use crate::check::conformance::exec::{Built, Device, Inputs, Outcome, run_built};
+use crate::backend::Device;
+use crate::check::conformance::exec::{Built, Inputs, Outcome, run_built};
 use crate::check::conformance::file::{Attrs, Case, unsupported};
 use crate::error::{Error, Result};
 use crate::ir::Tensor;

@@ -1,6 +1,7 @@
 //! Conformance cases of optimizers: a few steps with given gradients.
 
-use crate::check::conformance::exec::{Device, Outcome, Session};
+use crate::backend::Device;
+use crate::check::conformance::exec::{Outcome, Session};
 use crate::check::conformance::file::{Case, unsupported};
 use crate::dtype::DType;
 use crate::error::{Error, Result};

@@ -6,7 +6,8 @@ pub(super) mod losses;
 mod pointwise;
 mod shapes;
 
-use crate::check::conformance::exec::{Built, Device, Inputs, Outcome, run_built};
+use crate::backend::Device;
+use crate::check::conformance::exec::{Built, Inputs, Outcome, run_built};
 use crate::check::conformance::file::{Attrs, Case, unsupported};
 use crate::error::Result;
 use crate::ir::Tensor;
