@@ -1,0 +1,144 @@
+//! Text as characters: the vocabulary (the distinct characters, in code point order), the encoded text, and windows of it
+//! as examples of a language model: the target at each position is the next character.
+
+use crate::data::dataset::{Dataset, Draw, Field};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::rng::{Rng, stream_id};
+use crate::tensor::HostTensor;
+use std::sync::Arc;
+
+/// A text and its vocabulary.
+#[derive(Debug, Clone)]
+pub struct Chars {
+    vocabulary: Vec<char>,
+    tokens: Arc<[i32]>,
+}
+
+impl Chars {
+    /// Encodes a text with the vocabulary of its own characters. Errors if it is empty.
+    pub fn new(text: &str) -> Result<Chars> {
+        let mut vocabulary: Vec<char> = text.chars().collect();
+        vocabulary.sort_unstable();
+        vocabulary.dedup();
+        if vocabulary.is_empty() {
+            return Err(Error::input("text", "it is empty; there is nothing to learn from"));
+        }
+        let tokens = encode(&vocabulary, text)?.into();
+        Ok(Chars { vocabulary, tokens })
+    }
+
+    /// The characters that occur, in code point order; a token is an index into them.
+    pub fn vocabulary(&self) -> &[char] {
+        &self.vocabulary
+    }
+
+    /// The whole text.
+    pub fn tokens(&self) -> &Arc<[i32]> {
+        &self.tokens
+    }
+
+    /// The tokens of a text in this vocabulary. Errors at the first character that is not in it.
+    pub fn encode(&self, text: &str) -> Result<Vec<i32>> {
+        encode(&self.vocabulary, text)
+    }
+
+    /// The text of these tokens; tokens outside the vocabulary become U+FFFD.
+    pub fn decode(&self, tokens: &[i32]) -> String {
+        let of = |&t: &i32| usize::try_from(t).ok().and_then(|t| self.vocabulary.get(t)).copied();
+        tokens.iter().map(|t| of(t).unwrap_or('\u{FFFD}')).collect()
+    }
+}
+
+fn encode(vocabulary: &[char], text: &str) -> Result<Vec<i32>> {
+    let token = |c: char| {
+        vocabulary.binary_search(&c).map(|i| i as i32).map_err(|_| {
+            let known: String = vocabulary.iter().collect();
+            Error::input("text", format!("character {c:?} is not in the vocabulary of this model: {known:?}"))
+        })
+    };
+    text.chars().map(token).collect()
+}
+
+/// Windows of a part of a text. Example i covers the positions from i * context on; with a draw (training), the windows
+/// of an epoch are moved together by a random offset, so that the model sees characters at every position.
+#[derive(Debug, Clone)]
+pub struct TextWindows {
+    tokens: Arc<[i32]>,
+    from: usize,
+    to: usize,
+    context: usize,
+}
+
+impl TextWindows {
+    /// Windows of `context` characters over the positions from `from` to `to`. Errors if there is not even one window.
+    pub fn new(tokens: Arc<[i32]>, from: usize, to: usize, context: usize) -> Result<TextWindows> {
+        let to = to.min(tokens.len());
+        if context == 0 || to.saturating_sub(from) <= context {
+            let detail = format!(
+                "{} characters are too few for one window of {context} and its targets",
+                to.saturating_sub(from)
+            );
+            return Err(Error::input("text", format!("{detail}; give a longer text or a smaller context")));
+        }
+        Ok(TextWindows { tokens, from, to, context })
+    }
+}
+
+impl Dataset for TextWindows {
+    fn len(&self) -> usize {
+        (self.to - self.from - 1) / self.context
+    }
+    fn fields(&self) -> Vec<Field> {
+        vec![Field::new("tokens", DType::I32, [self.context]), Field::new("next", DType::I32, [self.context])]
+    }
+    fn batch(&self, indices: &[usize], draw: Option<Draw>) -> Result<Vec<HostTensor>> {
+        if let Some(bad) = indices.iter().find(|&&i| i >= self.len()) {
+            return Err(Error::input("data set", format!("window {bad} does not exist, there are {}", self.len())));
+        }
+        // Moving by less than what is left over after the last window keeps all of them inside.
+        let spare = (self.to - self.from - 1) - self.len() * self.context;
+        let offset = draw.map_or(0, |d| {
+            let key = d.seed ^ d.epoch.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            Rng::new(key, stream_id("data/offset")).below(self.context.max(spare))
+        });
+        let n = indices.len() * self.context;
+        let (mut x, mut y) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for &i in indices {
+            let at = (self.from + i * self.context + offset).min(self.to - 1 - self.context);
+            x.extend_from_slice(&self.tokens[at..at + self.context]);
+            y.extend_from_slice(&self.tokens[at + 1..at + 1 + self.context]);
+        }
+        let shape = [indices.len(), self.context];
+        Ok(vec![HostTensor::i32(shape, x)?, HostTensor::i32(shape, y)?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoding_round_trips_and_refuses_strangers() {
+        let t = Chars::new("hello\nworld").unwrap();
+        assert_eq!(t.vocabulary(), ['\n', 'd', 'e', 'h', 'l', 'o', 'r', 'w']);
+        assert_eq!(t.decode(t.tokens()), "hello\nworld");
+        assert!(t.encode("help").unwrap_err().to_string().contains("'p'"));
+        assert!(Chars::new("").is_err());
+    }
+
+    #[test]
+    fn targets_are_the_next_characters_and_windows_stay_inside() {
+        let tokens: Arc<[i32]> = (0..100).collect();
+        let w = TextWindows::new(tokens.clone(), 10, 52, 10).unwrap();
+        assert_eq!(w.len(), 4);
+        for draw in [None, Some(Draw { seed: 1, epoch: 0 }), Some(Draw { seed: 1, epoch: 1 })] {
+            let b = w.batch(&[0, 3], draw).unwrap();
+            let (x, y) = (b[0].as_i32().unwrap(), b[1].as_i32().unwrap());
+            assert!(x.iter().zip(y).all(|(a, b)| a + 1 == *b));
+            assert!(x.iter().chain(y).all(|t| (10..52).contains(t)));
+        }
+        assert_eq!(w.batch(&[0], None).unwrap()[0].as_i32().unwrap()[0], 10);
+        assert!(TextWindows::new(tokens, 0, 10, 10).is_err());
+    }
+}
