@@ -204,14 +204,19 @@ impl Fetches {
 
     /// Blocks until the results are there. Errors if the device reported a fault of the data.
     pub fn wait(self) -> Result<Vec<HostTensor>> {
-        let mut out = Vec::with_capacity(self.pending.len());
-        for (ty, pending) in self.pending {
-            out.push(HostTensor::from_bytes(ty.dtype, ty.shape, &pending.wait()?)?);
-        }
-        if let Some(device) = self.status {
-            device.check_status()?;
-        }
+        let status = self.status.clone();
+        let out = self.values()?;
+        status.map_or(Ok(()), |device| device.check_status())?;
         Ok(out)
+    }
+
+    /// Blocks until the results are there, but not for later runs, and does not ask for faults of the data: for callers
+    /// that keep several runs on their way and ask [`Device::check_status`] themselves from time to time.
+    pub fn values(self) -> Result<Vec<HostTensor>> {
+        let value = |(ty, pending): (Type, Box<dyn Pending>)| {
+            HostTensor::from_bytes(ty.dtype, ty.shape, &pending.wait()?)
+        };
+        self.pending.into_iter().map(value).collect()
     }
 }
 

@@ -1,1 +1,20 @@
-//! (empty)
+//! Training. `Trainer` turns module, loss and optimizer into compiled steps over one store: the library's way. `run` is
+//! what `kiln train` does with it: a run described by a `config` (a preset or a TOML file), its `task` (data and model),
+//! its folder (`folder`, `checkpoint`), and what it reports. Everything random follows from the seed.
+
+pub mod checkpoint;
+pub mod config;
+pub mod folder;
+pub mod generate;
+pub mod loss;
+pub mod run;
+pub mod task;
+pub mod trainer;
+pub mod usage;
+
+pub use config::RunConfig;
+pub use loss::Loss;
+pub use run::{RunOptions, Summary, Watch};
+pub use task::Task;
+pub use trainer::{Measures, Position, StepReport, Trainer};
+pub use usage::Usage;

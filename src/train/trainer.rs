@@ -1,0 +1,462 @@
+//! `Trainer`: module, loss and optimizer as compiled steps over one store. A program is compiled per batch size (the
+//! short last batch is a second one; nothing is padded, so the numbers do not change) and for each of training,
+//! evaluation and prediction. Several steps are in flight at once: the host reads the metrics of an earlier step while
+//! the device works on later ones, and the last ones when the caller drains.
+
+use crate::backend::{Device, Fetches, Program, Store};
+use crate::data::{Batches, Dataset, Draw, Field};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::grad::grad;
+use crate::ir::{Builder, InputKind, OutputKind, Tensor, Type};
+use crate::nn::scope::init;
+use crate::nn::{Mode, Module, ParamSpec, Params};
+use crate::optim::schedule::Scheduler;
+use crate::optim::{self, Clip, Optimizer, Schedule, StepFeed};
+use crate::tensor::HostTensor;
+use crate::train::{Loss, Usage};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Steps that may be on their way before the oldest is waited for. Metrics are a few bytes; more than this hides nothing.
+const IN_FLIGHT: usize = 6;
+/// Name of the single fetched output of training and evaluation programs.
+const METRICS: &str = "metrics";
+
+/// How far training has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Updates so far, suppressed ones included.
+    pub step: u64,
+    /// Epochs completed.
+    pub epoch: u64,
+    /// Batches of the present epoch that were taken.
+    pub batch: usize,
+}
+
+/// What one training step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Its number, from 1.
+    pub step: u64,
+    /// Mean loss of its batch.
+    pub loss: f64,
+    /// Correct predictions in its batch.
+    pub correct: f64,
+    /// Predictions in its batch.
+    pub count: usize,
+    /// L2 norm of all gradients before clipping.
+    pub grad_norm: f64,
+    /// False if the gradient was not finite and the update was suppressed.
+    pub updated: bool,
+    /// The learning rate.
+    pub lr: f64,
+}
+
+/// Sums over predictions.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Measures {
+    /// Sum of the losses.
+    pub loss_sum: f64,
+    /// Correct predictions.
+    pub correct: f64,
+    /// Predictions.
+    pub count: u64,
+}
+
+impl Measures {
+    /// Adds a batch with this mean loss.
+    pub fn add(&mut self, loss: f64, correct: f64, count: usize) {
+        self.loss_sum += loss * count as f64;
+        self.correct += correct;
+        self.count += count as u64;
+    }
+    /// Mean loss; NaN without predictions.
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.count as f64
+    }
+    /// Share of correct predictions; NaN without predictions.
+    pub fn accuracy(&self) -> f64 {
+        self.correct / self.count as f64
+    }
+}
+
+struct InFlight {
+    fetches: Fetches,
+    step: u64,
+    count: usize,
+    lr: f64,
+}
+
+/// A model in training on one device.
+pub struct Trainer {
+    store: Store,
+    model: Box<dyn Module>,
+    loss: Loss,
+    optimizer: Box<dyn Optimizer>,
+    scheduler: Scheduler,
+    clip: Option<Clip>,
+    seed: u64,
+    position: Position,
+    specs: Vec<ParamSpec>,
+    steps: BTreeMap<usize, Program>,
+    evals: BTreeMap<usize, Program>,
+    predicts: BTreeMap<usize, Program>,
+    in_flight: VecDeque<InFlight>,
+    usage: Usage,
+}
+
+impl Trainer {
+    /// A model that is trained on `device` with a constant learning rate, seed 0 and without clipping.
+    pub fn new(
+        device: &Device,
+        model: impl Module + 'static,
+        loss: Loss,
+        optimizer: impl Optimizer + 'static,
+        lr: f64,
+    ) -> Trainer {
+        Trainer::boxed(device, Box::new(model), loss, Box::new(optimizer), lr)
+    }
+
+    /// As [`Trainer::new`], for parts that are chosen at run time.
+    pub fn boxed(
+        device: &Device,
+        model: Box<dyn Module>,
+        loss: Loss,
+        optimizer: Box<dyn Optimizer>,
+        lr: f64,
+    ) -> Trainer {
+        Trainer {
+            store: Store::new(device),
+            model,
+            loss,
+            optimizer,
+            scheduler: Scheduler::new(lr, Schedule::Constant),
+            clip: None,
+            seed: 0,
+            position: Position::default(),
+            specs: Vec::new(),
+            steps: BTreeMap::new(),
+            evals: BTreeMap::new(),
+            predicts: BTreeMap::new(),
+            in_flight: VecDeque::new(),
+            usage: Usage::default(),
+        }
+    }
+
+    /// The same with the learning rate following a schedule.
+    pub fn schedule(mut self, schedule: Schedule) -> Trainer {
+        self.scheduler = Scheduler::new(self.scheduler.base, schedule);
+        self
+    }
+
+    /// The same with gradients limited before the update.
+    pub fn clip(mut self, clip: Option<Clip>) -> Trainer {
+        self.clip = clip;
+        self
+    }
+
+    /// The same with this seed, from which initialisation, dropout and the order of the data follow.
+    pub fn seed(mut self, seed: u64) -> Trainer {
+        self.seed = seed;
+        self
+    }
+
+    /// The store with parameters, buffers and optimizer state.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+    /// How far training has come.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+    /// The schedule, with what it remembers.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+    /// Where the work was done.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+    /// Parameters and buffers of the model and states of the optimizer, as far as programs were compiled.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+    /// Tells a plateau schedule the metric.
+    pub fn observe(&mut self, metric: f64) {
+        self.scheduler.observe(metric);
+    }
+
+    /// Continues at a position (of a checkpoint).
+    pub fn resume_at(&mut self, position: Position, scheduler: Scheduler) {
+        (self.position, self.scheduler) = (position, scheduler);
+    }
+
+    /// Compiles the training step for a batch size, if that has not happened; draws what has no content yet.
+    pub fn prepare(&mut self, fields: &[Field], batch: usize) -> Result<()> {
+        if self.steps.contains_key(&batch) {
+            return Ok(());
+        }
+        let builder = Builder::new();
+        let feed = StepFeed::declare(&builder);
+        let params = Params::with(&builder, Mode::Train, Some(&feed.counter), None);
+        let inputs = feeds(&builder, fields, batch)?;
+        let output = self.model.forward(&params.scope(), &inputs[0]);
+        let measured = self.loss.measure(&output, &inputs[1], true);
+        let trainable: Vec<Tensor> = params.trainable().into_iter().map(|(_, t)| t).collect();
+        let grads = grad(&measured.loss, &trainable.iter().collect::<Vec<_>>());
+        let applied = optim::apply(&params, &*self.optimizer, &grads, &feed, self.clip);
+        let scalars = [&measured.loss, &measured.correct, &applied.grad_norm, &applied.ok.cast(DType::F32)];
+        pack(&builder, &scalars);
+        let graph = builder.build()?;
+        self.fill(params.specs())?;
+        self.fill(applied.states)?;
+        let program = Program::compile(&self.store, graph)?;
+        self.usage.compiled(&program, true);
+        self.steps.insert(batch, program);
+        Ok(())
+    }
+
+    fn prepare_eval(&mut self, fields: &[Field], batch: usize) -> Result<()> {
+        if self.evals.contains_key(&batch) {
+            return Ok(());
+        }
+        let builder = Builder::new();
+        let params = Params::new(&builder, Mode::Eval);
+        let inputs = feeds(&builder, fields, batch)?;
+        let output = self.model.forward(&params.scope(), &inputs[0]);
+        let measured = self.loss.measure(&output, &inputs[1], false);
+        pack(&builder, &[&measured.loss, &measured.correct]);
+        let graph = builder.build()?;
+        self.fill(params.specs())?;
+        let program = Program::compile(&self.store, graph)?;
+        self.usage.compiled(&program, false);
+        self.evals.insert(batch, program);
+        Ok(())
+    }
+
+    /// Compiles prediction for inputs like `input` (whose first dimension is the batch), if that has not happened.
+    pub fn prepare_predict(&mut self, input: &Field, batch: usize) -> Result<()> {
+        if self.predicts.contains_key(&batch) {
+            return Ok(());
+        }
+        let builder = Builder::new();
+        let params = Params::new(&builder, Mode::Eval);
+        let inputs = feeds(&builder, std::slice::from_ref(input), batch)?;
+        let output = self.model.forward(&params.scope(), &inputs[0]);
+        builder.output("output", OutputKind::Fetch, &output);
+        let graph = builder.build()?;
+        self.fill(params.specs())?;
+        let program = Program::compile(&self.store, graph)?;
+        self.usage.compiled(&program, false);
+        self.predicts.insert(batch, program);
+        Ok(())
+    }
+
+    /// Gives first contents to what is not in the store yet.
+    fn fill(&mut self, specs: Vec<ParamSpec>) -> Result<()> {
+        let new: Vec<ParamSpec> = specs.into_iter().filter(|s| !self.store.contains(&s.name)).collect();
+        for (name, value) in init(&new, self.seed)? {
+            self.store.insert(name, &value)?;
+        }
+        self.specs.extend(new);
+        Ok(())
+    }
+
+    /// Starts one training step on a batch (one tensor per field) and returns the reports of steps that are done, oldest
+    /// first. The last few come with [`Trainer::drain`].
+    pub fn step(&mut self, fields: &[Field], batch: &[HostTensor]) -> Result<Vec<StepReport>> {
+        let rows = rows_of(batch)?;
+        self.prepare(fields, rows)?;
+        let (loss, lr) = (self.loss, self.scheduler.lr(self.position.step));
+        let number = u32::try_from(self.position.step)
+            .map_err(|_| Error::input("training", "more than 2^32 updates; start a new run from the weights"))?;
+        let hyper = StepFeed::values(self.seed, number, 0, lr)?;
+        let Some(program) = self.steps.get_mut(&rows) else {
+            return Err(Error::internal("trainer", format!("no program for batch size {rows}")));
+        };
+        let mut given: Vec<(&str, &HostTensor)> = fields.iter().map(|f| f.name.as_str()).zip(batch).collect();
+        given.extend(hyper.iter().map(|(name, value)| (*name, value)));
+        let fetches = program.launch(&given)?;
+        self.usage.stepped(program);
+        self.position.step += 1;
+        self.position.batch += 1;
+        let count = loss.count(&batch[batch.len() - 1]);
+        self.in_flight.push_back(InFlight { fetches, step: self.position.step, count, lr });
+        let mut done = Vec::new();
+        while self.in_flight.len() > IN_FLIGHT || self.in_flight.front_mut().is_some_and(|f| f.fetches.ready()) {
+            done.extend(self.pop()?);
+        }
+        Ok(done)
+    }
+
+    /// Waits for the steps in flight and for faults that the device reports (an index out of range).
+    pub fn drain(&mut self) -> Result<Vec<StepReport>> {
+        let mut done = Vec::new();
+        while let Some(report) = self.pop()? {
+            done.push(report);
+        }
+        self.store.device().check_status()?;
+        Ok(done)
+    }
+
+    fn pop(&mut self) -> Result<Option<StepReport>> {
+        let Some(f) = self.in_flight.pop_front() else { return Ok(None) };
+        let values = f.fetches.values()?;
+        let &[loss, correct, grad_norm, ok] = values[0].as_f32()? else {
+            return Err(Error::internal("trainer", format!("a step gave metrics {}", values[0].shape)));
+        };
+        Ok(Some(StepReport {
+            step: f.step,
+            loss: loss.into(),
+            correct: correct.into(),
+            count: f.count,
+            grad_norm: grad_norm.into(),
+            updated: ok != 0.0,
+            lr: f.lr,
+        }))
+    }
+
+    /// Trains one epoch, or what is left of it, on `part` of the data in an order drawn from the seed. `watch` sees every
+    /// step's report, in order. Stops early after update number `limit`, or soon after `watch` returns false; either way
+    /// no step is in flight afterwards. True if the epoch came to its end.
+    pub fn epoch(
+        &mut self,
+        data: &dyn Dataset,
+        part: &[usize],
+        batch: usize,
+        limit: u64,
+        watch: &mut dyn FnMut(StepReport) -> Result<bool>,
+    ) -> Result<bool> {
+        let fields = data.fields();
+        let batches = Batches::shuffled(part, batch, self.seed, self.position.epoch);
+        let draw = Draw { seed: self.seed, epoch: self.position.epoch };
+        let mut go_on = true;
+        while go_on && self.position.batch < batches.len() && self.position.step < limit {
+            let tensors = data.batch(batches.get(self.position.batch), Some(draw))?;
+            for report in self.step(&fields, &tensors)? {
+                go_on &= watch(report)?;
+            }
+        }
+        for report in self.drain()? {
+            watch(report)?;
+        }
+        if self.position.batch < batches.len() {
+            return Ok(false);
+        }
+        self.position.epoch += 1;
+        self.position.batch = 0;
+        Ok(true)
+    }
+
+    /// Trains for some epochs on all of the data; returns the measures of the last one, taken while training.
+    pub fn fit(&mut self, data: &dyn Dataset, batch: usize, epochs: u64) -> Result<Measures> {
+        let all: Vec<usize> = (0..data.len()).collect();
+        let mut measures = Measures::default();
+        for _ in 0..epochs {
+            measures = Measures::default();
+            self.epoch(data, &all, batch, u64::MAX, &mut |r| {
+                measures.add(r.loss, r.correct, r.count);
+                Ok(true)
+            })?;
+        }
+        Ok(measures)
+    }
+
+    /// Measures the model on a part of the data.
+    pub fn evaluate(&mut self, data: &dyn Dataset, part: &[usize], batch: usize) -> Result<Measures> {
+        let fields = data.fields();
+        let mut measures = Measures::default();
+        let mut queue: VecDeque<(Fetches, usize)> = VecDeque::new();
+        let mut take = |(fetches, count): (Fetches, usize)| -> Result<()> {
+            let values = fetches.values()?;
+            let v = values[0].as_f32()?;
+            measures.add(v[0].into(), v[1].into(), count);
+            Ok(())
+        };
+        for indices in Batches::ordered(part, batch).iter_from(0) {
+            let tensors = data.batch(indices, None)?;
+            self.prepare_eval(&fields, indices.len())?;
+            let Some(program) = self.evals.get_mut(&indices.len()) else { continue };
+            let given: Vec<(&str, &HostTensor)> = fields.iter().map(|f| f.name.as_str()).zip(&tensors).collect();
+            queue.push_back((program.launch(&given)?, self.loss.count(&tensors[tensors.len() - 1])));
+            if queue.len() > IN_FLIGHT
+                && let Some(oldest) = queue.pop_front()
+            {
+                take(oldest)?;
+            }
+        }
+        queue.into_iter().try_for_each(take)?;
+        self.store.device().check_status()?;
+        Ok(measures)
+    }
+
+    /// The model's output for a batch of inputs.
+    pub fn predict(&mut self, input: &HostTensor) -> Result<HostTensor> {
+        let rows = rows_of(std::slice::from_ref(input))?;
+        let field = Field::new("input", input.dtype(), &input.shape[1..]);
+        self.prepare_predict(&field, rows)?;
+        let Some(program) = self.predicts.get_mut(&rows) else {
+            return Err(Error::internal("trainer", format!("no program for batch size {rows}")));
+        };
+        let mut out = program.run(&[("input", input)])?;
+        out.pop().ok_or_else(|| Error::internal("trainer", "prediction gave nothing"))
+    }
+
+    /// All states of this kind with their contents: the model's (parameters and buffers), or the optimizer's.
+    pub fn states(&self, of_model: bool) -> Result<Vec<(String, HostTensor)>> {
+        let wanted = |s: &&ParamSpec| is_model_state(&s.name) == of_model;
+        self.specs.iter().filter(wanted).map(|s| Ok((s.name.clone(), self.store.get(&s.name)?))).collect()
+    }
+
+    /// Replaces the contents of states. Errors, before anything is written, unless `tensors` are exactly those of this
+    /// model (with `all`: and of its optimizer), in name, type and shape. `source` names them in errors.
+    pub fn load(&mut self, tensors: &BTreeMap<String, HostTensor>, all: bool, source: &str) -> Result<()> {
+        let wanted: Vec<&ParamSpec> = self.specs.iter().filter(|s| all || is_model_state(&s.name)).collect();
+        let todo = "it belongs to another model; use the run's own config.toml";
+        for spec in &wanted {
+            let Some(t) = tensors.get(&spec.name) else {
+                return Err(Error::input(source, format!("holds no {:?} ({}); {todo}", spec.name, spec.ty)));
+            };
+            let given = Type::new(t.dtype(), t.shape.clone());
+            if given != spec.ty {
+                let detail = format!("{:?} is {given}, but the model has {}; {todo}", spec.name, spec.ty);
+                return Err(Error::input(source, detail));
+            }
+        }
+        if let Some(extra) = tensors.keys().find(|n| !wanted.iter().any(|s| s.name == **n)) {
+            return Err(Error::input(source, format!("holds {extra:?}, which the model has not; {todo}")));
+        }
+        for (name, t) in tensors {
+            self.store.insert(name.clone(), t)?;
+        }
+        Ok(())
+    }
+}
+
+/// True for parameters and buffers of the model; false for what the optimizer and the guard keep.
+pub fn is_model_state(name: &str) -> bool {
+    !name.starts_with("optim.") && !name.starts_with("status.")
+}
+
+fn rows_of(batch: &[HostTensor]) -> Result<usize> {
+    let rows = batch.first().and_then(|t| t.shape.first()).copied();
+    rows.ok_or_else(|| Error::input("batch", "needs at least one tensor whose first dimension counts the examples"))
+}
+
+fn feeds(builder: &Builder, fields: &[Field], batch: usize) -> Result<Vec<Tensor>> {
+    let feed = |f: &Field| {
+        let shape: Vec<usize> = std::iter::once(batch).chain(f.shape.iter().copied()).collect();
+        builder.input(f.name.clone(), InputKind::Feed, Type::new(f.dtype, shape))
+    };
+    let inputs: Vec<Tensor> = fields.iter().map(feed).collect();
+    match inputs.is_empty() {
+        true => Err(Error::input("data set", "its examples have no fields")),
+        false => Ok(inputs),
+    }
+}
+
+/// Declares scalars as one fetched vector: one small readback a step.
+fn pack(builder: &Builder, scalars: &[&Tensor]) {
+    let parts: Vec<Tensor> = scalars.iter().map(|s| s.reshape([1])).collect();
+    builder.output(METRICS, OutputKind::Fetch, &Tensor::cat(&parts.iter().collect::<Vec<_>>(), 0));
+}
