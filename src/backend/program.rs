@@ -213,9 +213,8 @@ impl Fetches {
     /// Blocks until the results are there, but not for later runs, and does not ask for faults of the data: for callers
     /// that keep several runs on their way and ask [`Device::check_status`] themselves from time to time.
     pub fn values(self) -> Result<Vec<HostTensor>> {
-        let value = |(ty, pending): (Type, Box<dyn Pending>)| {
-            HostTensor::from_bytes(ty.dtype, ty.shape, &pending.wait()?)
-        };
+        let value =
+            |(ty, pending): (Type, Box<dyn Pending>)| HostTensor::from_bytes(ty.dtype, ty.shape, &pending.wait()?);
         self.pending.into_iter().map(value).collect()
     }
 }

@@ -1,2 +1,98 @@
-//! The commands, one file each, thin over the library.
+//! The commands, one file each, thin over the library. Exit codes: 0 done, 1 a check found failures, 2 the input (or
+//! the machine) does not allow what was asked, with one message on standard error that says what, where and what to do.
+
 pub mod bench;
+pub mod devices;
+pub mod eval;
+pub mod knobs;
+pub mod predict;
+pub mod train;
+
+use crate::error::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Trains neural networks on any GPU (Vulkan, Metal, DX12), or on the CPU.
+///
+/// Start with `kiln train`: it trains a small network on a data set that comes with kiln, and says how to go on.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::TrainArgs),
+    Eval(eval::EvalArgs),
+    Predict(predict::PredictArgs),
+    Devices(devices::DevicesArgs),
+    Bench(bench::BenchArgs),
+    Knobs(knobs::KnobsArgs),
+}
+
+/// How a command ended that met no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is well.
+    Good,
+    /// It ran, and what it checked is not as it should be.
+    Failed,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match crate::config::config().debug {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        _ => log::LevelFilter::Debug,
+    };
+    // Only kiln's own messages: those of the graphics stack are not about anything that the user did.
+    let logger = env_logger::Builder::new().filter_module("kiln", level).try_init();
+    debug_assert!(logger.is_ok(), "the logger was set before main");
+    match run(&cli.command) {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(1),
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<Outcome> {
+    match command {
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Predict(args) => predict::run(args),
+        Command::Devices(args) => devices::run(args),
+        Command::Bench(args) => bench::run(args).map(|()| Outcome::Good),
+        Command::Knobs(args) => knobs::run(args),
+    }
+}
+
+/// The option that chooses a device, the same for every command.
+#[derive(Debug, clap::Args)]
+pub struct DeviceArg {
+    /// Where to compute: auto, cpu, reference, gpu, software, or part of an adapter's name.
+    ///
+    /// auto takes a discrete or integrated GPU if there is one, else the CPU path. software is a GPU driver that
+    /// computes on the CPU, for tests. reference is slow and simple: the definition of every result. `kiln devices`
+    /// lists the adapters of this machine.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+}
+
+impl DeviceArg {
+    /// Opens the device.
+    pub fn open(&self) -> Result<crate::backend::Device> {
+        crate::backend::Device::open(&self.device)
+    }
+}
+
+/// Prints a value as JSON on standard output.
+pub(crate) fn print_json(value: &serde_json::Value) {
+    println!("{value:#}");
+}

@@ -20,12 +20,12 @@ pub struct Console {
     is_gpu: bool,
     began: Instant,
     seen: u64,
-    name: String,
+    program: String,
 }
 
 impl Console {
-    /// A console for one run.
-    pub fn new(to_stderr: bool) -> Console {
+    /// A console for one run of the program that the user calls `program`.
+    pub fn new(program: String, to_stderr: bool) -> Console {
         Console {
             to_stderr,
             bar: ProgressBar::hidden(),
@@ -34,7 +34,7 @@ impl Console {
             is_gpu: false,
             began: Instant::now(),
             seen: 0,
-            name: String::new(),
+            program,
         }
     }
 
@@ -89,7 +89,7 @@ impl Console {
             let folder = folder.display();
             self.say(&format!("run folder: {folder}"));
             let example = if self.is_text { "\"In the beginning \"" } else { "0" };
-            let me = &self.name;
+            let me = &self.program;
             match s.test {
                 Some(_) => {
                     self.say(&format!("use it:  {me} eval {folder}"));
@@ -105,7 +105,11 @@ impl Console {
         let total = u.steps_on_device + u.steps_with_fallback;
         if self.is_gpu {
             let what = format!("{} dispatches in {} submits each", u.dispatches, u.submits);
-            self.say(&format!("{} of {} updates ran on the GPU alone ({what})", count(u.steps_on_device), count(total)));
+            self.say(&format!(
+                "{} of {} updates ran on the GPU alone ({what})",
+                count(u.steps_on_device),
+                count(total)
+            ));
             match u.fallbacks.is_empty() {
                 true => self.say("nothing fell back to the CPU"),
                 false => self.say("fell back to the CPU:"),
@@ -123,8 +127,6 @@ impl Console {
 
 impl Watch for Console {
     fn start(&mut self, s: &Start) {
-        let me = std::env::args_os().next().map(|a| a.to_string_lossy().into_owned());
-        self.name = me.filter(|m| !m.is_empty()).unwrap_or_else(|| "kiln".into());
         self.epochs = s.config.epochs;
         self.is_text = matches!(s.config.data, DataConfig::Text { .. });
         self.is_gpu = s.device.kind == BackendKind::Gpu;

@@ -2,7 +2,7 @@
 //! all that a bit-equal resume needs in one file: the weights again, the optimizer, and as JSON the positions and counters.
 //! Every file is written under another name and renamed, so that what is there is whole.
 
-use crate::backend::{Device, BackendKind};
+use crate::backend::{BackendKind, Device};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::optim::schedule::Scheduler;
@@ -162,8 +162,9 @@ pub fn load_state(path: &Path) -> Result<(BTreeMap<String, HostTensor>, State)> 
     let metadata = SafeTensors::read_metadata(&bytes).ok().and_then(|(_, m)| m.metadata().clone());
     let text = metadata.and_then(|mut m| m.remove(KEY));
     let text = text.ok_or_else(|| Error::input(&source, "is no checkpoint of a run: it holds only tensors"))?;
-    let state = serde_json::from_str(&text)
-        .map_err(|e| Error::input(&source, format!("its description cannot be read: {e}; is it of another version?")))?;
+    let state = serde_json::from_str(&text).map_err(|e| {
+        Error::input(&source, format!("its description cannot be read: {e}; is it of another version?"))
+    })?;
     Ok((tensors, state))
 }
 

@@ -189,7 +189,9 @@ impl OptimizerConfig {
     /// The learning rate.
     pub fn lr(&self) -> f64 {
         match self {
-            OptimizerConfig::Sgd { lr, .. } | OptimizerConfig::Adam { lr, .. } | OptimizerConfig::Adamw { lr, .. } => *lr,
+            OptimizerConfig::Sgd { lr, .. } | OptimizerConfig::Adam { lr, .. } | OptimizerConfig::Adamw { lr, .. } => {
+                *lr
+            }
         }
     }
 }
@@ -270,8 +272,8 @@ impl Draft {
     /// `kind` differs.
     pub fn file(path: &Path) -> Result<Draft> {
         let source = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::input(&source, format!("cannot read the file: {e}")))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::input(&source, format!("cannot read the file: {e}")))?;
         Draft::text(&text, source)
     }
 
@@ -316,7 +318,8 @@ impl Draft {
                 true => "; give it, or start from a preset with the line preset = \"digits-cnn\"",
                 false => "",
             };
-            let place = e.to_string().lines().find(|l| l.contains("in `")).map(|l| format!(" ({l})")).unwrap_or_default();
+            let place =
+                e.to_string().lines().find(|l| l.contains("in `")).map(|l| format!(" ({l})")).unwrap_or_default();
             Error::input(&source, format!("{}{place}{hint}", e.message().trim_end()))
         })?;
         config.check().map_err(|(key, detail)| Error::input(format!("{source}: {key}"), detail))?;

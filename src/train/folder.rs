@@ -60,7 +60,8 @@ impl RunFolder {
     pub fn config(path: &Path) -> Result<RunConfig> {
         let file = path.join("config.toml");
         if !file.is_file() {
-            let detail = "is not the folder of a run (it holds no config.toml); `kiln train` prints the folder of each run";
+            let detail =
+                "is not the folder of a run (it holds no config.toml); `kiln train` prints the folder of each run";
             return Err(Error::input(path.display(), detail));
         }
         // Its preset key only names it: the file is complete, and presets may change with versions.

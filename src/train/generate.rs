@@ -32,8 +32,7 @@ pub fn generate(
     }
     let starts: Vec<usize> = texts.iter().map(Vec::len).collect();
     let classes = chars.vocabulary().len();
-    let mut draws: Vec<Rng> =
-        (0..texts.len()).map(|i| Rng::named(how.seed, &format!("train/generate/{i}"))).collect();
+    let mut draws: Vec<Rng> = (0..texts.len()).map(|i| Rng::named(how.seed, &format!("train/generate/{i}"))).collect();
     for _ in 0..how.length {
         // The window is filled from the left; attention looks back only, so that what follows does not matter.
         let mut window = vec![0; texts.len() * context];
@@ -56,8 +55,7 @@ pub fn generate(
 /// The class at the quantile `u` of softmax(logits / temperature).
 fn draw(logits: &[f32], temperature: f64, u: f64) -> i32 {
     let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f64> =
-        logits.iter().map(|&l| (f64::from(l - best) / temperature.max(1e-6)).exp()).collect();
+    let weights: Vec<f64> = logits.iter().map(|&l| (f64::from(l - best) / temperature.max(1e-6)).exp()).collect();
     let mut left = u * weights.iter().sum::<f64>();
     for (i, w) in weights.iter().enumerate() {
         left -= w;

@@ -47,11 +47,7 @@ impl Loss {
                 let label_smoothing = if training { *label_smoothing } else { 0.0 };
                 let options = CrossEntropyOptions { label_smoothing, ..Default::default() };
                 let hits = logits.argmax(1, false).eq(&target).cast(crate::DType::F32);
-                Measured {
-                    loss: logits.cross_entropy(&target, &options),
-                    correct: hits.sum(&[], false),
-                    count: rows,
-                }
+                Measured { loss: logits.cross_entropy(&target, &options), correct: hits.sum(&[], false), count: rows }
             }
             Loss::Mse => {
                 let loss = (output - target).square().mean(&[], false);

@@ -2,7 +2,6 @@
 //! It prints nothing; a [`Watch`] is told what happens.
 
 use crate::backend::{Device, DeviceInfo};
-use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::train::checkpoint::{self, Identity, State};
 use crate::train::folder::RunFolder;
@@ -370,7 +369,10 @@ fn prepare(config: &RunConfig, device: &Device) -> Result<(Task, Trainer)> {
     let task = Task::open(config)?;
     let examples = task.train.indices.len();
     if examples == 0 {
-        return Err(Error::input("data", "no examples are left for training; make data.test or data.validation smaller"));
+        return Err(Error::input(
+            "data",
+            "no examples are left for training; make data.test or data.validation smaller",
+        ));
     }
     let mut trainer = task.trainer(config, device)?;
     trainer.prepare(&task.train.data.fields(), config.batch.min(examples))?;

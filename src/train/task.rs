@@ -1,14 +1,14 @@
 //! A `Task`: the data sets and the model that a configuration describes.
 
-use crate::data::{Augment, Chars, Dataset, Images, Split, TextWindows, embedded};
+use crate::backend::Device;
 use crate::data::images::MnistPart;
+use crate::data::{Augment, Chars, Dataset, Images, Split, TextWindows, embedded};
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
 use crate::nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Gpt, Linear, MaxPool2d, Module, Relu, Scope, Sequential};
 use crate::optim::{Adam, AdamW, Clip, Optimizer, Schedule, Sgd};
 use crate::train::config::{DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig};
 use crate::train::{Loss, RunConfig, Trainer};
-use crate::backend::Device;
 use std::path::Path;
 
 /// A part of the examples of a data set.

@@ -1,0 +1,75 @@
+//! `kiln eval`: measures a trained model.
+
+use crate::cli::{DeviceArg, Outcome, print_json};
+use crate::error::{Error, Result};
+use crate::report::number::{count, percent};
+use crate::train::run::{self, measure};
+use crate::train::task::Output;
+use clap::ValueEnum;
+use serde_json::json;
+use std::f64::consts::LN_2;
+use std::path::PathBuf;
+
+/// A part of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PartName {
+    /// What the weights were fitted to.
+    Train,
+    /// What choices are made on.
+    Validation,
+    /// What was kept for the end.
+    Test,
+}
+
+/// Measure the model of a run on its test data (or another part).
+#[derive(Debug, clap::Args)]
+pub struct EvalArgs {
+    /// The run's folder, as `kiln train` printed it.
+    run: PathBuf,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Which part of the data.
+    #[arg(long, value_enum, default_value_t = PartName::Test)]
+    part: PartName,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &EvalArgs) -> Result<Outcome> {
+    let device = args.device.open()?;
+    let (config, task, mut trainer) = run::open(&args.run, &device)?;
+    let (name, part) = match args.part {
+        PartName::Train => ("train", &task.train),
+        PartName::Validation => ("validation", &task.validation),
+        PartName::Test => ("test", &task.test),
+    };
+    if part.indices.is_empty() {
+        return Err(Error::input("--part", format!("this run has no {name} part (data.{name} is 0)")));
+    }
+    let m = measure(&mut trainer, part, config.batch)?;
+    if args.json {
+        print_json(&json!({
+            "run": args.run.to_string_lossy(), "part": name, "device": device.info().name,
+            "loss": m.loss(), "accuracy": m.accuracy(), "count": m.count,
+        }));
+        return Ok(Outcome::Good);
+    }
+    let info = device.info();
+    println!("device: {} ({}): {}", info.name, info.driver, device.reason());
+    match task.output {
+        Output::Class { .. } => {
+            let of = count(m.count);
+            println!("{name} accuracy {} (loss {:.4}, {of} examples)", percent(m.accuracy()), m.loss());
+        }
+        Output::Char { .. } => {
+            let (nats, bits, of) = (m.loss(), m.loss() / LN_2, count(m.count));
+            println!(
+                "{name} loss {nats:.4} nats/char = {bits:.3} bits/char, accuracy {} ({of} characters)",
+                percent(m.accuracy())
+            );
+        }
+    }
+    Ok(Outcome::Good)
+}
