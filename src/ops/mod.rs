@@ -5,9 +5,11 @@
 
 pub mod activation;
 pub mod attention;
+pub mod attention_variants;
 pub mod batch_norm;
 pub mod conv;
 pub mod cross_entropy;
+pub mod einsum;
 pub mod elementwise;
 pub mod layer_norm;
 pub mod linalg;
@@ -17,8 +19,11 @@ pub mod norms;
 pub mod pool;
 pub mod pooling;
 pub mod reduce;
+pub mod reparam;
+pub mod resample;
 pub mod shaping;
 pub mod softmax;
+pub mod sorting;
 
 pub use activation::Gelu;
 pub use attention::AttentionOptions;

@@ -65,9 +65,9 @@ impl Tensor {
         }
     }
 
-    /// x / max(norm, eps) with the p-norm along `dim`.
+    /// x / max(norm, eps) with the p-norm over `dims`.
     #[track_caller]
-    pub fn normalize(&self, p: f64, dim: isize, eps: f64) -> Tensor {
-        self / self.norm(p, &[dim], true).clamp(Some(eps), None)
+    pub fn normalize(&self, p: f64, dims: &[isize], eps: f64) -> Tensor {
+        self / self.norm(p, dims, true).clamp(Some(eps), None)
     }
 }

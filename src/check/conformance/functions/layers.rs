@@ -72,8 +72,8 @@ pub fn build(name: &str, x: &Inputs) -> Found {
             one(x.arg("input")?.instance_norm(w.as_ref(), b.as_ref(), eps))
         }
         "normalize" => {
-            let (p, dim) = (a.float("p", 2.0)?, a.int("dim", 1)? as isize);
-            one(x.arg("input")?.normalize(p, dim, a.float("eps", 1e-12)?))
+            let dims = super::signed(a.opt_ints("dim")?.unwrap_or_else(|| vec![1]));
+            one(x.arg("input")?.normalize(a.float("p", 2.0)?, &dims, a.float("eps", 1e-12)?))
         }
         "scaled_dot_product_attention" => {
             let mask = x.opt("attn_mask");

@@ -3,6 +3,7 @@
 
 mod layers;
 pub(super) mod losses;
+mod more;
 mod pointwise;
 mod shapes;
 
@@ -24,7 +25,7 @@ pub fn run(case: &Case, device: &Device) -> Result<Outcome> {
 
 /// Looks the name up in the families.
 fn build(name: &str, x: &Inputs) -> Result<Built> {
-    let families = [pointwise::build, shapes::build, losses::build, layers::build];
+    let families = [pointwise::build, shapes::build, losses::build, layers::build, more::build];
     for family in families {
         if let Some(built) = family(name, x)? {
             return Ok(built);

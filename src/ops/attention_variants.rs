@@ -1,0 +1,111 @@
+//! Other forms of attention, which also return their weights: additive, with distance decay, windowed, linear, and over
+//! a graph. Plain primitives: the weights are a result, so nothing is saved by not storing them.
+
+use crate::dtype::DType;
+use crate::ir::Tensor;
+use std::panic::Location;
+
+impl Tensor {
+    /// Softmax along the last dimension over the elements where `mask` (bool, broadcast) is true; rows without any are 0.
+    #[track_caller]
+    pub fn masked_softmax(&self, mask: &Tensor) -> Tensor {
+        let (mask, x) = mask.broadcast_with(self, "masked_softmax");
+        let x = mask.select(&x, &x.like(f64::NEG_INFINITY));
+        let max = x.amax(&[-1], true).detach();
+        let dead = max.eq(&max.like(f64::NEG_INFINITY));
+        let e = (x - dead.select(&max.like(0.0), &max)).exp();
+        let total = e.sum(&[-1], true);
+        e / dead.select(&total.like(1.0), &total)
+    }
+
+    /// `e_ij = v . tanh(w_q q_i + w_k k_j)`: softmax over j times `value`, and the weights. `w_q`, `w_k` are `[A, D]`.
+    #[track_caller]
+    pub fn additive_attention(
+        &self,
+        key: &Tensor,
+        value: &Tensor,
+        [w_q, w_k, v]: [&Tensor; 3],
+        mask: Option<&Tensor>,
+    ) -> (Tensor, Tensor) {
+        let (q, k) = (self.linear(w_q, None), key.linear(w_k, None));
+        let e = (q.unsqueeze(-2) + k.unsqueeze(-3)).tanh().matmul(v);
+        let weights = match mask {
+            Some(m) => e.masked_softmax(m),
+            None => e.softmax(-1),
+        };
+        (weights.matmul(value), weights)
+    }
+
+    /// `e_ij = (q_i . k_j / sqrt(D)) exp(-decay d(i, j))`: softmax over j times `value`, and the weights. d is |i - j|, or on a
+    /// grid (of this width) the distance of the pixels (i div W, i mod W).
+    #[track_caller]
+    pub fn distance_decay_attention(
+        &self,
+        key: &Tensor,
+        value: &Tensor,
+        decay: f64,
+        grid_width: Option<usize>,
+    ) -> (Tensor, Tensor) {
+        let (i, j) = positions(self, key);
+        let distance = match grid_width {
+            None => (i - j).abs().cast(DType::F32),
+            Some(w) => {
+                let w = w.max(1) as f64;
+                let row = &i / w - &j / w;
+                let column = i.rem(&i.like(w)) - j.rem(&j.like(w));
+                (&row * &row + &column * &column).cast(DType::F32).sqrt()
+            }
+        };
+        let scores = self.matmul(&key.t()) / (self.size(-1) as f64).sqrt();
+        let weights = (scores * (distance * -decay).exp()).softmax(-1);
+        (weights.matmul(value), weights)
+    }
+
+    /// Scaled dot-product attention to the keys with |i - j| <= window (and j <= i if causal), and the weights.
+    #[track_caller]
+    pub fn windowed_attention(&self, key: &Tensor, value: &Tensor, window: usize, is_causal: bool) -> (Tensor, Tensor) {
+        let (i, j) = positions(self, key);
+        let distance = (&i - &j).abs();
+        let mut seen = distance.le(&distance.like(window as f64));
+        if is_causal {
+            seen = seen.and(&j.le(&i));
+        }
+        let scores = self.matmul(&key.t()) / (self.size(-1) as f64).sqrt();
+        let weights = scores.masked_softmax(&seen);
+        (weights.matmul(value), weights)
+    }
+
+    /// Attention with the kernel f(x) = elu(x) + 1 in the place of the exponential: linear in the length unless causal.
+    #[track_caller]
+    pub fn linear_attention(&self, key: &Tensor, value: &Tensor, is_causal: bool) -> Tensor {
+        let (q, k) = (self.elu(1.0) + 1.0, key.elu(1.0) + 1.0);
+        if is_causal {
+            let a = q.matmul(&k.t()).tril(0);
+            return a.matmul(value) / a.sum(&[-1], true);
+        }
+        let total = k.sum(&[-2], true);
+        q.matmul(&k.t().matmul(value)) / (q * total).sum(&[-1], true)
+    }
+
+    /// One head of graph attention over the nodes `[N, F]`: `h = x W^T`, `e_ij = leaky_relu(a_1 . h_i + a_2 . h_j)`, softmax
+    /// over the j that `adjacency [N, N]` joins to i. Returns the weighted sums of h, and the weights.
+    #[track_caller]
+    pub fn graph_attention(&self, weight: &Tensor, a: &Tensor, adjacency: &Tensor, slope: f64) -> (Tensor, Tensor) {
+        let o = weight.size(0);
+        if a.shape()[..] != [2 * o] {
+            let detail = format!("a must have {} elements, got {}", 2 * o, a.ty());
+            let bad = self.fail("graph_attention", detail, Location::caller());
+            return (bad.clone(), bad);
+        }
+        let h = self.linear(weight, None);
+        let (from, to) = (h.matmul(&a.narrow(0, 0, o)), h.matmul(&a.narrow(0, o, o)));
+        let weights = (from.unsqueeze(1) + to.unsqueeze(0)).leaky_relu(slope).masked_softmax(adjacency);
+        (weights.matmul(&h), weights)
+    }
+}
+
+/// Positions of queries `[L, 1]` and keys `[1, S]` (i32).
+fn positions(query: &Tensor, key: &Tensor) -> (Tensor, Tensor) {
+    let of = |t: &Tensor| query.builder().iota(t.size(-2));
+    (of(query).unsqueeze(1), of(key).unsqueeze(0))
+}
