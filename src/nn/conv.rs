@@ -1,11 +1,12 @@
 //! Two-dimensional convolution.
 
-use crate::ir::{ConvDims, Tensor};
+use crate::ir::Tensor;
 use crate::nn::linear::place;
 use crate::nn::{Init, Module, Scope};
+use crate::ops::conv::{ConvOptions, Padding};
 use std::panic::Location;
 
-/// Cross-correlation of images (N, C, H, W). Parameters: `weight` (out, in/groups, kh, kw), `bias` (out).
+/// Cross-correlation of images (N, C, H, W) or (C, H, W). Parameters: `weight` (out, in/groups, kh, kw), `bias` (out).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conv2d {
     /// Channels of the input.
@@ -16,8 +17,8 @@ pub struct Conv2d {
     pub kernel: [usize; 2],
     /// Step of the window.
     pub stride: [usize; 2],
-    /// Zeros on each side of the image.
-    pub padding: [usize; 2],
+    /// Zeros around the image.
+    pub padding: Padding,
     /// Distance between neighbouring elements of the window.
     pub dilation: [usize; 2],
     /// Number of groups into which the channels split.
@@ -36,7 +37,7 @@ impl Conv2d {
             out_channels,
             kernel: [kernel; 2],
             stride: [1; 2],
-            padding: [0; 2],
+            padding: Padding::Valid,
             dilation: [1; 2],
             groups: 1,
             bias: true,
@@ -50,7 +51,7 @@ impl Conv2d {
     }
     /// The same with so many zeros on each side.
     pub fn padding(mut self, n: usize) -> Conv2d {
-        self.padding = [n; 2];
+        self.padding = Padding::Zeros(vec![n; 2]);
         self
     }
     /// The same with this distance between elements of the window.
@@ -74,32 +75,20 @@ impl Module for Conv2d {
     #[track_caller]
     fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
         let loc = Location::caller();
-        if x.rank() == 3 {
-            return self.forward(scope, &x.unsqueeze(0)).squeeze(0);
-        }
         let (c, o, g) = (self.in_channels, self.out_channels, self.groups);
         if g == 0 || c % g != 0 || o % g != 0 {
             let detail = format!("{}: {c} input and {o} output channels do not split into {g} groups", place(scope));
             return x.fail("conv2d", detail, loc);
         }
-        if x.rank() != 4 || x.size(1) != c {
-            let detail = format!("{} expects (N, {c}, H, W), got {}", place(scope), x.ty());
+        if !matches!(x.rank(), 3 | 4) || x.size(-3) != c {
+            let detail = format!("{} expects (N, {c}, H, W) or ({c}, H, W), got {}", place(scope), x.ty());
             return x.fail("conv2d", detail, loc);
         }
         let [kh, kw] = self.kernel;
         let weight = scope.param("weight", [o, c / g, kh, kw], self.init.clone());
-        let dims = ConvDims {
-            stride: self.stride.to_vec(),
-            pad: self.padding.iter().map(|&p| (p as i64, p as i64)).collect(),
-            lhs_dilation: vec![1; 2],
-            rhs_dilation: self.dilation.to_vec(),
-            groups: g,
-        };
-        let y = x.conv(&weight, dims);
-        if !self.bias {
-            return y;
-        }
-        let bias = scope.param("bias", [o], Init::torch_bias(c / g * kh * kw));
-        y + bias.reshape([1, o, 1, 1])
+        let bias = self.bias.then(|| scope.param("bias", [o], Init::torch_bias(c / g * kh * kw)));
+        let mut options = ConvOptions::new(2).stride(self.stride).dilation(self.dilation).groups(g);
+        options.padding = self.padding.clone();
+        x.conv_nd(&weight, bias.as_ref(), &options)
     }
 }

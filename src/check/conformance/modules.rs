@@ -11,6 +11,7 @@ use crate::nn::{
     Masks, Mode, Module, MultiheadAttention, MultiheadOptions, PRelu, Params, Scope, TransformerConfig,
     TransformerDecoderLayer, TransformerEncoderLayer,
 };
+use crate::ops::conv::Padding;
 
 /// Runs one case: parameters and buffers are feeds of the case's tensors, gradients and new buffers are results.
 pub fn run(case: &Case, device: &Device) -> Result<Outcome> {
@@ -81,11 +82,11 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
             one(&m)
         }
         "Conv2d" => {
-            let padding = match a.get("padding") {
-                Some(serde_json::Value::String(word)) => {
-                    return Err(unsupported(format!("padding {word:?} of Conv2d")));
-                }
-                _ => pair(a, "padding", 0)?,
+            let padding = match a.get("padding").and_then(serde_json::Value::as_str) {
+                Some("same") => Padding::Same,
+                Some("valid") => Padding::Valid,
+                Some(word) => return Err(unsupported(format!("padding {word:?} of Conv2d"))),
+                None => Padding::Zeros(pair(a, "padding", 0)?.to_vec()),
             };
             one(&Conv2d {
                 in_channels: need("in_channels")?,
