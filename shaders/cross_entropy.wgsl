@@ -1,4 +1,4 @@
-// Per row of logits: lse = max + log(sum(exp(x - max))) and loss = -(1-e) logp[target] - e/c sum(logp), logp = x - lse.
+// Per row of logits: max, log_sum = log(sum(exp(x - max))) and loss = -(1-e) logp[target] - e/c sum(logp), logp = x - max - log_sum.
 // A row with the ignored target has loss 0; another target outside 0..c is reported and gives NaN.
 struct Params {
     rows: u32,
@@ -22,9 +22,10 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> targets: array<i32>;
 @group(0) @binding(2) var<storage, read_write> loss: array<f32>;
-@group(0) @binding(3) var<storage, read_write> lse: array<f32>;
-@group(0) @binding(4) var<storage, read_write> status: array<u32>;
-@group(0) @binding(5) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read_write> tops: array<f32>;
+@group(0) @binding(4) var<storage, read_write> log_sums: array<f32>;
+@group(0) @binding(5) var<storage, read_write> status: array<u32>;
+@group(0) @binding(6) var<uniform> params: Params;
 
 fn bad(wanted: i32) -> bool {
     return wanted != params.ignore && (wanted < 0 || wanted >= i32(params.n));
@@ -67,7 +68,8 @@ fn main(
         return;
     }
     let log_sum = select(log(sums.x), params.nan, !is_finite(top));
-    lse[row] = top + log_sum;
+    tops[row] = top;
+    log_sums[row] = log_sum;
     let wanted = targets[params.first + i32(row) * params.step];
     if (wanted == params.ignore) {
         loss[row] = 0.0;

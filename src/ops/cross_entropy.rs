@@ -8,9 +8,11 @@ use crate::ops::{Composite, VjpArgs, ranks};
 use std::any::Any;
 use std::panic::Location;
 
-/// `logits[n, c], target i32[n] -> loss[n], lse[n]` with lse = log(sum(exp(logits))) of the row and
-/// loss = -(1-e) logp[target] - e/c sum(logp), logp = logits - lse, e = `label_smoothing`. Rows whose target is
-/// `ignore_index` have loss 0; any other target outside 0..c is an error at run time.
+/// `logits[n, c], target i32[n] -> loss[n], max[n], log_sum[n]` with the maximum of the row, log_sum =
+/// log(sum(exp(logits - max))), and loss = -(1-e) logp[target] - e/c sum(logp), logp = logits - max - log_sum, e =
+/// `label_smoothing`. Rows whose target is `ignore_index` have loss 0; any other target outside 0..c is an error at run time.
+///
+/// The two residuals are kept apart: in their sum the logarithm would drown where logits are large.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CrossEntropy {
     /// Target of rows that do not count.
@@ -19,7 +21,8 @@ pub struct CrossEntropy {
     pub label_smoothing: f64,
 }
 
-/// `logits[n, c], target i32[n], lse[n], g[n] -> dlogits = g (exp(logits - lse) - (1-e) onehot - e/c)`, 0 where ignored.
+/// `logits[n, c], target i32[n], max[n], log_sum[n], g[n] -> dlogits = g (exp(logits - max - log_sum) - (1-e) onehot - e/c)`,
+/// 0 where ignored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CrossEntropyGrad {
     /// Target of rows that do not count.
@@ -36,11 +39,11 @@ impl Composite for CrossEntropy {
         format!("ignore_index={} label_smoothing={:?}", self.ignore_index, self.label_smoothing)
     }
     fn outputs(&self) -> usize {
-        2
+        3
     }
     fn body(&self, _: &Builder, args: &[Tensor]) -> Vec<Tensor> {
         if let Err(bad) = ranks("cross_entropy", args, &[2, 1]) {
-            return [bad.clone(), bad].concat();
+            return [bad.clone(), bad.clone(), bad].concat();
         }
         let (x, target) = (&args[0], &args[1]);
         let (n, e) = (x.size(0), self.label_smoothing);
@@ -54,15 +57,15 @@ impl Composite for CrossEntropy {
         if e != 0.0 {
             loss = loss * (1.0 - e) - logp.sum(&[1], false) * (e / x.size(1) as f64);
         }
-        vec![ignored.select(&loss.like(0.0), &loss), (max + log_sum).reshape([n])]
+        vec![ignored.select(&loss.like(0.0), &loss), max.reshape([n]), log_sum.reshape([n])]
     }
     fn vjp(&self, v: &VjpArgs) -> Option<Vec<Option<Tensor>>> {
-        if v.cotangents[1].is_some() {
+        if v.cotangents[1].is_some() || v.cotangents[2].is_some() {
             return None;
         }
         let g = v.cotangents[0].as_ref()?;
         let grad = CrossEntropyGrad { ignore_index: self.ignore_index, label_smoothing: self.label_smoothing };
-        let dx = v.builder.call(grad, &[&v.args[0], &v.args[1], &v.outs[1], g]).remove(0);
+        let dx = v.builder.call(grad, &[&v.args[0], &v.args[1], &v.outs[1], &v.outs[2], g]).remove(0);
         Some(vec![Some(dx), None])
     }
     fn as_any(&self) -> &dyn Any {
@@ -78,12 +81,13 @@ impl Composite for CrossEntropyGrad {
         format!("ignore_index={} label_smoothing={:?}", self.ignore_index, self.label_smoothing)
     }
     fn body(&self, b: &Builder, args: &[Tensor]) -> Vec<Tensor> {
-        if let Err(bad) = ranks("cross_entropy_grad", args, &[2, 1, 1, 1]) {
+        if let Err(bad) = ranks("cross_entropy_grad", args, &[2, 1, 1, 1, 1]) {
             return bad;
         }
         let (x, e) = (&args[0], self.label_smoothing);
-        let (target, lse, g) = (args[1].unsqueeze(1), args[2].unsqueeze(1), args[3].unsqueeze(1));
-        let p = (x - lse).exp();
+        let column = |i: usize| args[i].unsqueeze(1);
+        let (target, g) = (column(1), column(4));
+        let p = (x - column(2) - column(3)).exp();
         let hot = b.iota(x.size(1)).eq(&target);
         let towards = hot.select(&x.like(1.0 - e + e / x.size(1) as f64), &x.like(e / x.size(1) as f64));
         let dx = g * (p - towards);

@@ -37,10 +37,13 @@ params! {
         nan: f32,
         x: [i32; 4],
         target_view: [i32; 2],
-        lse: [i32; 2],
+        top: [i32; 2],
+        log_sum: [i32; 2],
         g: [i32; 2],
         hot: f32,
         spread: f32,
+        spare0: u32,
+        spare1: u32,
     }
 }
 
@@ -77,8 +80,8 @@ fn samples(grad: bool) -> Vec<Region> {
         let target = Type::new(DType::I32, [rows]);
         if grad {
             let c = CrossEntropyGrad { ignore_index: 2, label_smoothing };
-            return region(RegionKind::Fused, &[x, target, v.clone(), v], move |b, a| {
-                b.call(c.clone(), &[&a[0], &a[1], &a[2], &a[3]])
+            return region(RegionKind::Fused, &[x, target, v.clone(), v.clone(), v], move |b, a| {
+                b.call(c.clone(), &[&a[0], &a[1], &a[2], &a[3], &a[4]])
             });
         }
         let c = CrossEntropy { ignore_index: 2, label_smoothing };
@@ -117,7 +120,7 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
             .header(format!("const SMOOTH: bool = {};", c.label_smoothing != 0.0))
             .common(&["status"])
             .body(include_str!("../../../../shaders/cross_entropy.wgsl")),
-        bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Out(0), Bind::Out(1), Bind::Status],
+        bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Out(0), Bind::Out(1), Bind::Out(2), Bind::Status],
         params: Params::of(&params),
         groups: plan.groups,
         flops: 4 * rows * n,
@@ -139,10 +142,13 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         nan: f32::NAN,
         x: view4(region, 0),
         target_view: line(region, 1),
-        lse: line(region, 2),
-        g: line(region, 3),
+        top: line(region, 2),
+        log_sum: line(region, 3),
+        g: line(region, 4),
         hot: (1.0 - c.label_smoothing) as f32,
         spread: (c.label_smoothing / n.max(1) as f64) as f32,
+        spare0: 0,
+        spare1: 0,
     };
     let parts = Parts {
         label: "cross_entropy_grad",
@@ -151,7 +157,7 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
             .consts(&[("WG", wg)])
             .common(&["index", "bits"])
             .body(include_str!("../../../../shaders/cross_entropy_grad.wgsl")),
-        bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Arg(2), Bind::Arg(3), Bind::Out(0)],
+        bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Arg(2), Bind::Arg(3), Bind::Arg(4), Bind::Out(0)],
         params: Params::of(&params),
         groups: (rows as u64 * n as u64).div_ceil(u64::from(wg)),
         flops: 4 * rows * n,
@@ -169,8 +175,9 @@ mod tests {
     fn fill(region: &Region, arg: usize, i: usize) -> f64 {
         match arg {
             1 => (i * 7 % region.args[0].view.shape[1]) as f64,
-            // lse above every logit, as it is.
+            // max above every logit, log_sum positive, as they are.
             2 => f64::from((9.0 + noise(5, i)) as f32),
+            3 => f64::from((1.0 + noise(6, i)) as f32),
             _ => f64::from((8.0 * noise(arg as u32, i)) as f32),
         }
     }
