@@ -4,12 +4,15 @@
 //! `compile` turns each region into a job, a closure with its memory resolved; `run` calls them in order, each parallel
 //! inside. Results do not depend on the number of threads. What has no fast job runs through the reference.
 
+mod conv;
 mod dot;
 mod fallback;
 mod fold;
+mod fused;
 mod lanes;
 mod math;
 mod memory;
+mod movement;
 mod par;
 mod pointwise;
 mod program;
@@ -19,10 +22,11 @@ mod simd;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unfold;
 
 use crate::backend::{Backend, BackendKind, BufferId, DeviceInfo, Executable, Pending, Work};
 use crate::error::{Error, Result};
-use crate::ir::{Call, Type};
+use crate::ir::{Call, Prim, Type};
 use crate::plan::{Caps, Limits, Region, RegionKind};
 use memory::{Buffer, Table};
 use source::Bound;
@@ -57,8 +61,7 @@ impl Caps for Cpu {
     }
 
     fn kernel(&self, call: &Call, args: &[Type]) -> Result<(), String> {
-        let _ = args;
-        Err(format!("the CPU path has no kernel for {}", call.composite.name()))
+        fused::supports(call, args)
     }
 
     fn supports(&self, _region: &Region) -> Result<(), String> {
@@ -66,9 +69,11 @@ impl Caps for Cpu {
     }
 
     fn reads_strided(&self, region: &Region, arg: usize) -> bool {
-        // Fused kernels read their operands densely, and a job would gather them itself.
-        let _ = arg;
-        region.kind != RegionKind::Fused
+        // A job gathers what it does not read through strides, at each run; fused kernels leave that to the planner.
+        match region.body.outputs.first().map(|o| &region.body.node(o.value.node).prim) {
+            Some(Prim::Call(call)) if region.kind == RegionKind::Fused => fused::reads_strided(call, arg),
+            _ => region.kind != RegionKind::Fused,
+        }
     }
 }
 
@@ -153,17 +158,15 @@ fn job(bound: &Bound) -> Result<Job> {
         RegionKind::Pointwise => pointwise::job(bound),
         RegionKind::Reduce => reduce::job(bound),
         RegionKind::Dot => dot::job(bound),
+        RegionKind::Conv => conv::job(bound),
+        RegionKind::Fused => fused::job(bound),
         RegionKind::ArgMax
-        | RegionKind::CumSum
-        | RegionKind::Sort
         | RegionKind::Pad
         | RegionKind::Concat
-        | RegionKind::Conv
         | RegionKind::Take
         | RegionKind::ScatterAdd
-        | RegionKind::TakeAlong
-        | RegionKind::ScatterAddAlong
-        | RegionKind::Fused => None,
+        | RegionKind::TakeAlong => movement::job(bound),
+        RegionKind::CumSum | RegionKind::Sort | RegionKind::ScatterAddAlong => None,
     };
     match fast {
         Some(job) => Ok(job),
