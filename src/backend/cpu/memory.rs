@@ -80,6 +80,12 @@ impl Words {
         Words(self.0.wrapping_add(n))
     }
 
+    /// The pointer `n` words further, or back.
+    #[inline(always)]
+    pub(super) fn by(self, n: isize) -> Words {
+        Words(self.0.wrapping_offset(n))
+    }
+
     /// `len` words from here, for reading.
     ///
     /// # Safety

@@ -46,9 +46,8 @@ fn pad(bound: &Bound, node: &Node) -> Option<Job> {
     }
     let seen = arg.with_view(arg.view.slice(&start, &len, &vec![1; rank]));
     let strides: Vec<isize> = to.strides().iter().zip(interior).map(|(s, i)| s * (*i as isize + 1)).collect();
-    let offset: i64 = (0..rank)
-        .map(|d| (lo[d] + start[d] as i64 * (interior[d] as i64 + 1)) * to.strides()[d] as i64)
-        .sum();
+    let offset: i64 =
+        (0..rank).map(|d| (lo[d] + start[d] as i64 * (interior[d] as i64 + 1)) * to.strides()[d] as i64).sum();
     let inner = len.last().copied().unwrap_or(1).max(1);
     let last = strides.last().copied().unwrap_or(1);
     let rows = seen.elems() / inner;
@@ -69,7 +68,7 @@ fn pad(bound: &Bound, node: &Node) -> Option<Job> {
                 }
                 for (i, &w) in line.iter().enumerate() {
                     // SAFETY: by construction inside the result; rows are disjoint.
-                    unsafe { *out.words().0.offset(at + i as isize * last) = w };
+                    unsafe { *out.words().by(at + i as isize * last).0 = w };
                 }
             }
         });
@@ -116,10 +115,8 @@ fn positions(op: &str, indices: &[u32], size: usize) -> Result<()> {
     match indices.iter().position(|&i| (i as i32) < 0 || i as usize >= size) {
         None => Ok(()),
         Some(at) => {
-            let detail = format!(
-                "index {} at position {at} is out of range for a table of {size} entries",
-                indices[at] as i32
-            );
+            let detail =
+                format!("index {} at position {at} is out of range for a table of {size} entries", indices[at] as i32);
             Err(Error::runtime(op, detail))
         }
     }
@@ -206,7 +203,7 @@ fn take_along(bound: &Bound, node: &Node) -> Option<Job> {
                     at += k as isize * strides[d];
                 }
                 // SAFETY: every index is below the table's sizes; elements of the result are disjoint.
-                unsafe { *out.words().at(i).0 = *origin.0.offset(at) };
+                unsafe { *out.words().at(i).0 = *origin.by(at).0 };
             }
         });
         Ok(())

@@ -112,7 +112,11 @@ pub(super) fn job(bound: &Bound) -> Option<Job> {
     let node = body.node(body.outputs.first()?.value.node);
     let Prim::Call(call) = &node.prim else { return None };
     // Arguments and results must stand in the body as they come.
-    let ordered = node.args.iter().enumerate().all(|(i, v)| matches!(body.node(v.node).prim, Prim::Input { index } if index == i));
+    let ordered = node
+        .args
+        .iter()
+        .enumerate()
+        .all(|(i, v)| matches!(body.node(v.node).prim, Prim::Input { index } if index == i));
     let results = body.outputs.iter().enumerate().all(|(k, o)| o.value.out as usize == k);
     if !ordered || !results || node.args.len() != bound.args.len() || bound.outs.len() != call.composite.outputs() {
         return None;

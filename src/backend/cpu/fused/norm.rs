@@ -1,9 +1,9 @@
 //! Layer norm and batch norm with their gradients. Statistics take two passes: the mean in f64, kept as a float and its
 //! remainder, then the squares of the deviations. One channel (or row) stays in cache through its passes.
 
+use super::super::memory::Words;
 use super::super::runner::Scratch;
 use super::super::{Job, fold, par};
-use super::super::memory::Words;
 use super::{Dense, row};
 
 /// A float and what it misses of the f64.

@@ -126,9 +126,11 @@ pub(super) fn job(dense: &Dense, w: Windows, kind: Kind) -> Option<Job> {
                         }
                         Kind::MaxGrad => {
                             let plane = |i: usize, at: usize, n: usize| d.arg(i).at(at).f32s(n);
-                            let (x, y, g) = (plane(0, large, len_in), plane(1, small, len_out), plane(2, small, len_out));
+                            let (x, y, g) =
+                                (plane(0, large, len_in), plane(1, small, len_out), plane(2, small, len_out));
                             let dx = d.out(0).at(large);
-                            if w.kernel == [1, 2, 2] && w.stride == [1, 2, 2] && w.pad == [0; 3] && w.dilation == [1; 3] {
+                            if w.kernel == [1, 2, 2] && w.stride == [1, 2, 2] && w.pad == [0; 3] && w.dilation == [1; 3]
+                            {
                                 quarter_grad(x, y, g, input, windows, dx);
                             } else {
                                 max_grad(&w, x, y, g, input, windows, dx.f32s_mut(len_in));
@@ -164,12 +166,7 @@ fn sum_grad(w: &Windows, g: &[f32], input: [usize; 3], windows: [usize; 3], dx: 
 
 /// For each line of windows and each element of the window: the line, the row of the input that the element is in, the
 /// windows whose element is inside, and where the first one's is in the row.
-fn lines(
-    w: &Windows,
-    input: [usize; 3],
-    windows: [usize; 3],
-    mut f: impl FnMut(usize, usize, usize, usize, usize),
-) {
+fn lines(w: &Windows, input: [usize; 3], windows: [usize; 3], mut f: impl FnMut(usize, usize, usize, usize, usize)) {
     for p0 in 0..windows[0] {
         for p1 in 0..windows[1] {
             let line = p0 * windows[1] + p1;
@@ -233,7 +230,14 @@ unsafe fn quarter_grad(x: &[f32], y: &[f32], g: &[f32], input: [usize; 3], windo
             let (line, top) = ((p0 * windows[1] + p1) * cols, (p0 * input[1] + 2 * p1) * width);
             // SAFETY: two distinct rows of the plane.
             let (upper, lower) = unsafe { (dx.at(top).f32s_mut(width), dx.at(top + width).f32s_mut(width)) };
-            quarter_line(upper, lower, &x[top..][..width], &x[top + width..][..width], &y[line..][..cols], &g[line..][..cols]);
+            quarter_line(
+                upper,
+                lower,
+                &x[top..][..width],
+                &x[top + width..][..width],
+                &y[line..][..cols],
+                &g[line..][..cols],
+            );
             upper[2 * cols..].fill(0.0);
             lower[2 * cols..].fill(0.0);
         }
