@@ -1,5 +1,5 @@
-//! Layer norm and batch norm with their gradients. Statistics take two passes: the mean in f64, kept as a float and its
-//! remainder, then the squares of the deviations. One channel (or row) stays in cache through its passes.
+//! Layer norm and batch norm with their gradients. Statistics take two passes: the mean, from differences to the first
+//! element and kept as a float and its remainder, then the squares of the deviations. One channel (or row) stays in cache through its passes.
 
 use super::super::memory::Words;
 use super::super::runner::Scratch;
@@ -23,7 +23,8 @@ pub(super) fn layer_norm(dense: &Dense, eps: f64) -> Option<Job> {
             for r in from..to {
                 // SAFETY: rows of the results are disjoint, operands are not written.
                 let (out, x) = unsafe { (d.out(0).at(r * n).f32s_mut(n), d.arg(0).at(r * n).f32s(n)) };
-                let mean = row::sum(x) / n as f64;
+                let pivot = row::pivot(x);
+                let mean = pivot as f64 + row::sum_from(x, pivot) / n as f64;
                 let (hi, lo) = split(mean);
                 let rstd = 1.0 / (row::squares(x, hi, lo) / n as f64 + eps).sqrt();
                 row::normalize(out, x, hi, lo, rstd as f32, w, b);
@@ -167,9 +168,9 @@ pub(super) fn batch_norm(dense: &Dense, eps: f64) -> Option<Job> {
                 p.collect(d.arg(0), c, x);
                 (own, result) = (Some([&*x]), Some(y));
             }
-            let mut total = 0.0;
-            stretches!(p, c, own, [d.arg(0)], |x| total += row::sum(x));
-            let mean = total / p.count();
+            let (mut total, mut pivot) = (0.0, None);
+            stretches!(p, c, own, [d.arg(0)], |x| total += row::sum_from(x, *pivot.get_or_insert(row::pivot(x))));
+            let mean = pivot.unwrap_or(0.0) as f64 + total / p.count();
             let (hi, lo) = split(mean);
             let mut squares = 0.0;
             stretches!(p, c, own, [d.arg(0)], |x| squares += row::squares(x, hi, lo));

@@ -13,6 +13,16 @@ pub(super) fn sum(x: &[f32]) -> f64 {
     x.chunks(STRETCH).map(fold::sum).sum()
 }
 
+/// The sum of `x - pivot`: near the pivot no digits are lost, however far it is from zero.
+pub(super) fn sum_from(x: &[f32], pivot: f32) -> f64 {
+    x.chunks(STRETCH).map(|x| sum_from_stretch(x, pivot)).sum()
+}
+
+/// A pivot for the sum of a row or channel that begins with `x`.
+pub(super) fn pivot(x: &[f32]) -> f32 {
+    x.first().copied().filter(|x| x.is_finite()).unwrap_or(0.0)
+}
+
 /// The sum of the products of two rows.
 pub(super) fn dot(x: &[f32], y: &[f32]) -> f64 {
     x.chunks(STRETCH).zip(y.chunks(STRETCH)).map(|(x, y)| dot_stretch(x, y)).sum()
@@ -57,6 +67,12 @@ macro_rules! lanes {
         }
         total
     }};
+}
+
+simd_fn! {
+    fn sum_from_stretch(x: &[f32], pivot: f32) -> f64 {
+        lanes!(x.len(), |i| x[i] - pivot)
+    }
 }
 
 simd_fn! {
