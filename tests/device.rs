@@ -2,3 +2,5 @@
 
 #[path = "device/programs.rs"]
 mod programs;
+#[path = "device/random_graphs.rs"]
+mod random_graphs;

@@ -65,9 +65,9 @@ pub(super) fn region(
         for arg in &items.items[m].args {
             if let Arg::View { base, view, dtype } = arg {
                 b.operand(*base, view.clone(), Type { dtype: *dtype, shape: view.shape.clone() }, items.items[m].loc);
+                b.known.clear();
             }
         }
-        b.known.clear();
     }
     for &m in &cluster.members {
         let item = &items.items[m];
