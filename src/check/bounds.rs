@@ -117,7 +117,9 @@ fn rule(b: &Builder, prim: &Prim, args: &[Pair], out: &[Tensor]) -> Vec<Option<T
             let worst = args[0].error.as_ref().map(|e| e.amax(&[*axis as isize], true).broadcast_to(y.shape()));
             vec![worst, (!exact).then(|| unknown(&out[1]))]
         }
-        Prim::Reshape(_) | Prim::Broadcast(_) | Prim::Permute(_) | Prim::Slice { .. } | Prim::Reverse(_) => linear(&same),
+        Prim::Reshape(_) | Prim::Broadcast(_) | Prim::Permute(_) | Prim::Slice { .. } | Prim::Reverse(_) => {
+            linear(&same)
+        }
         Prim::Pad { lo, hi, interior, .. } => linear(&|e| e.pad_interior(lo, hi, interior, 0.0)),
         Prim::Concat { axis } => {
             let errors: Vec<Tensor> = args.iter().map(Pair::error).collect();
@@ -247,7 +249,8 @@ fn binary(op: Binary, a: &Pair, c: &Pair, y: &Tensor) -> Option<Tensor> {
         Binary::Rem => {
             let ratio = &a.value / &c.value;
             let gap = (&ratio - ratio.round()).abs();
-            let near = float(&gap.le(&(&sum * inverse(&c.value.abs()) * (ratio.abs() + 2.0) + ratio.abs() * (4.0 * U))));
+            let near =
+                float(&gap.le(&(&sum * inverse(&c.value.abs()) * (ratio.abs() + 2.0) + ratio.abs() * (4.0 * U))));
             Some(near * c.value.abs() + &ea + (ratio.abs() + 1.0) * &ec + ulps(&a.value, 4.0))
         }
         // y = e^(b ln a): relative error |b| E_a/(|a| - E_a) + |ln a| E_b, and that of exp and log.

@@ -85,7 +85,8 @@ impl Case {
         // A budget of tries keeps the shrinking of a slow failure bearable.
         let mut tries = 200;
         'again: loop {
-            let mut candidates: Vec<Case> = (0..best.graph.outputs.len()).filter_map(|k| best.without_output(k)).collect();
+            let mut candidates: Vec<Case> =
+                (0..best.graph.outputs.len()).filter_map(|k| best.without_output(k)).collect();
             candidates.extend(best.cuts());
             for candidate in candidates {
                 if tries == 0 {
@@ -134,7 +135,8 @@ impl Case {
     fn cut(&self, at: Value, data: &Array) -> Option<Case> {
         let b = Builder::new();
         let mut inputs = self.inputs.clone();
-        let declare = |spec: &crate::ir::InputSpec| b.input(&spec.name, spec.kind.clone(), self.graph.ty(spec.value).clone());
+        let declare =
+            |spec: &crate::ir::InputSpec| b.input(&spec.name, spec.kind.clone(), self.graph.ty(spec.value).clone());
         let given: Vec<Tensor> = self.graph.inputs.iter().map(declare).collect();
         let name = (0..).map(|k| format!("cut{k}")).find(|n| self.graph.inputs.iter().all(|i| i.name != *n))?;
         let cut = b.input(name, InputKind::Feed, self.graph.ty(at).clone());

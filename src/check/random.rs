@@ -22,7 +22,13 @@ const MAX_ELEMS: usize = 6000;
 /// The random case of a seed.
 pub fn case(seed: u64) -> Result<Case> {
     let b = Builder::new();
-    let mut g = Gen { rng: Rng::named(seed, "random graphs"), b: b.clone(), inputs: Vec::new(), floats: Vec::new(), wrt: Vec::new() };
+    let mut g = Gen {
+        rng: Rng::named(seed, "random graphs"),
+        b: b.clone(),
+        inputs: Vec::new(),
+        floats: Vec::new(),
+        wrt: Vec::new(),
+    };
     let first = g.shape();
     let x = g.input(first);
     g.floats.push(x);
@@ -279,8 +285,7 @@ impl Gen {
         let (c, o) = (groups * (1 + self.rng.below(3)), groups * (1 + self.rng.below(9)));
         let mut shape = vec![1 + self.rng.below(3), c];
         let mut kernel = vec![o, c / groups];
-        let mut dims =
-            ConvDims { stride: vec![], pad: vec![], lhs_dilation: vec![], rhs_dilation: vec![], groups };
+        let mut dims = ConvDims { stride: vec![], pad: vec![], lhs_dilation: vec![], rhs_dilation: vec![], groups };
         for _ in 0..spatial {
             let (n, k) = (5 + self.rng.below(6), 1 + self.rng.below(3));
             shape.push(n);
