@@ -4,6 +4,8 @@
 mod buffers;
 pub mod caps;
 mod device;
+#[cfg(test)]
+pub(crate) mod harness;
 pub mod kernels;
 mod pipelines;
 mod profile;

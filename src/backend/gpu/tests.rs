@@ -1,1 +1,120 @@
 //! Device tests of the kernels, against the reference backend on the same regions.
+
+use super::harness::{self, device, disagreement};
+use super::kernels;
+use crate::backend::Backend;
+
+fn skip() {
+    eprintln!("no adapter: device tests are skipped");
+}
+
+/// Runs all samples of the kernels whose first stem starts with `stem`.
+fn samples_agree(stem: &str) {
+    let Some(gpu) = device() else { return skip() };
+    let mut wrong = Vec::new();
+    let mut ran = 0;
+    for kernel in kernels::all().iter().filter(|k| k.stems[0] == stem) {
+        for region in (kernel.samples)() {
+            assert!(!region.body.nodes.is_empty(), "a sample of {stem} does not build");
+            ran += 1;
+            wrong.extend(disagreement(gpu, &region));
+        }
+    }
+    assert!(ran > 0, "no samples of {stem}");
+    assert!(wrong.is_empty(), "{} of {ran} samples of {stem} disagree:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn pointwise() {
+    samples_agree("pointwise");
+}
+#[test]
+fn reduce() {
+    samples_agree("reduce");
+}
+#[test]
+fn argmax() {
+    samples_agree("argmax");
+}
+#[test]
+fn cumsum() {
+    samples_agree("cumsum");
+}
+#[test]
+fn sort() {
+    samples_agree("sort_block");
+}
+#[test]
+fn pad() {
+    samples_agree("pad");
+}
+#[test]
+fn concat() {
+    samples_agree("copy_strided");
+}
+#[test]
+fn take() {
+    samples_agree("take");
+}
+#[test]
+fn scatter_add() {
+    samples_agree("scatter_add");
+}
+#[test]
+fn take_along_and_its_adjoint() {
+    samples_agree("take_along");
+}
+
+#[test]
+fn an_index_out_of_range_is_named() {
+    let Some(gpu) = device() else { return skip() };
+    let region = &(kernels::take::KERNEL.samples)()[0];
+    let mut memory = harness::data(region);
+    if let Some(index) = memory.values_mut().nth(1) {
+        index[2] = 99;
+        index[5] = u32::MAX;
+    }
+    let e = harness::run(gpu, region, &memory).expect_err("row 99 of 10 is reported").to_string();
+    assert!(e.contains("take") && e.contains("index 99 at position 2 is not in 0..10"), "{e}");
+    assert!(gpu.check_status().is_ok(), "the record is cleared");
+}
+
+#[test]
+fn every_mutation_is_caught() {
+    let Some(gpu) = device() else { return skip() };
+    let mut missed = Vec::new();
+    for kernel in kernels::all() {
+        let samples = (kernel.samples)();
+        missed.extend(kernel.mutations.iter().filter(|m| !harness::caught(gpu, **m, &samples)));
+    }
+    assert!(missed.is_empty(), "no sample notices {missed:?}");
+}
+
+#[test]
+fn reruns_are_bit_equal_and_make_no_pipelines() {
+    let Some(gpu) = device() else { return skip() };
+    let samples: Vec<_> =
+        [&kernels::reduce::KERNEL, &kernels::scatter_add::KERNEL].iter().flat_map(|k| (k.samples)()).collect();
+    let all = || samples.iter().map(|r| harness::run(gpu, r, &harness::data(r))).collect::<crate::Result<Vec<_>>>();
+    let first = all().expect("samples run");
+    assert_eq!(first, all().expect("samples run again"));
+}
+
+#[test]
+fn profiles_name_kernels_with_times() {
+    use crate::backend::Work;
+    let Some(gpu) = device() else { return skip() };
+    let region = &(kernels::reduce::KERNEL.samples)()[10];
+    let ids: Vec<_> = [region.args[0].view.shape.elems() * 4, region.outs[0].ty.bytes()]
+        .map(|b| gpu.alloc(b).expect("memory"))
+        .into();
+    let work = Work::Run { region, args: vec![Some(ids[0])], outs: vec![ids[1]] };
+    let mut run = gpu.compile(&[work]).expect("compiles");
+    match run.profile() {
+        Ok(times) => {
+            assert_eq!(times.len(), run.dispatches());
+            assert!(times.iter().all(|t| t.kernel == "reduce" && t.ns >= 0.0 && t.bytes > 0), "{times:?}");
+        }
+        Err(e) => assert!(e.to_string().contains("timestamps"), "{e}"),
+    }
+}

@@ -3,31 +3,44 @@
 //! One module per kernel, of the same stem as its file in `shaders/`. Each has a `KERNEL` row; [`all`] lists them, and
 //! everything else (dispatch, capability questions, shader tests, mutation tests) iterates over that list.
 
+pub mod argmax;
 pub mod attention;
 pub mod batch_norm;
 mod call;
+pub mod check_index;
 pub mod conv2d;
+pub mod copy_strided;
 pub mod cross_entropy;
+pub mod cumsum;
 mod epilogue;
+pub mod expr;
 mod gemm;
 #[cfg(test)]
 mod harness;
 pub mod layer_norm;
 pub mod matmul;
+pub mod operands;
+pub mod pad;
 pub mod pointwise;
 pub mod pool;
+pub mod reduce;
 mod rows;
 mod sample;
+pub mod samples;
+pub mod scatter_add;
 mod shader;
 pub mod softmax;
+pub mod sort;
+pub mod take;
+pub mod take_along;
 
 pub(crate) use call::params;
 pub use call::{Bind, Grid, KernelCall, ParamStruct, Params};
 pub use shader::{Shader, repeat, repeat2, storage_type};
 
 use crate::backend::gpu::caps::GpuCaps;
-use crate::ir::{Call, Prim, Type};
-use crate::plan::{Region, RegionKind};
+use crate::ir::{Call, Node, Prim, Type};
+use crate::plan::{Operand, Region, RegionKind, Source};
 
 /// Chooses kernels for a region, or says why there is none.
 pub type Select = fn(&Region, &GpuCaps) -> Result<Vec<KernelCall>, String>;
@@ -76,6 +89,16 @@ pub struct KernelInfo {
 pub fn all() -> &'static [&'static KernelInfo] {
     static ALL: &[&KernelInfo] = &[
         &pointwise::KERNEL,
+        &reduce::KERNEL,
+        &argmax::KERNEL,
+        &cumsum::KERNEL,
+        &sort::KERNEL,
+        &pad::KERNEL,
+        &copy_strided::KERNEL,
+        &take::KERNEL,
+        &scatter_add::KERNEL,
+        &take_along::KERNEL,
+        &take_along::SCATTER,
         &matmul::KERNEL,
         &conv2d::KERNEL,
         &softmax::KERNELS[0],
@@ -162,4 +185,28 @@ pub fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String
 /// `Ok` if there is a kernel for this call on these argument types, else why not.
 pub fn takes(call: &Call, args: &[Type], caps: &GpuCaps) -> Result<(), String> {
     (composite(call.composite.name())?.takes)(call, args, caps)
+}
+
+/// The one node of a region that is no input.
+pub fn only_node(region: &Region) -> Result<&Node, String> {
+    let mut nodes = region.body.nodes.iter().filter(|n| !matches!(n.prim, Prim::Input { .. }));
+    match (nodes.next(), nodes.next()) {
+        (Some(node), None) => Ok(node),
+        _ => Err(format!("a {:?} region holds one operation", region.kind)),
+    }
+}
+
+/// Argument `i`, which must lie in a slot.
+pub fn slot_arg(region: &Region, i: usize) -> Result<&Operand, String> {
+    match region.args.get(i) {
+        Some(arg) if matches!(arg.source, Source::Slot(_)) => Ok(arg),
+        Some(_) => Err("an operand is positions without memory".into()),
+        None => Err(format!("there is no argument {i}")),
+    }
+}
+
+/// Argument `i`, which must lie in a slot in row-major order (possibly after an offset).
+pub fn dense(region: &Region, i: usize) -> Result<&Operand, String> {
+    let arg = slot_arg(region, i)?;
+    if arg.view.is_contiguous() { Ok(arg) } else { Err(format!("argument {i} is not dense")) }
 }

@@ -11,6 +11,7 @@ const PIECES: &[(&str, &[&str], &str)] = &[
     ("math", &["bits"], include_str!("../../../../shaders/common/math.wgsl")),
     ("rng", &[], include_str!("../../../../shaders/common/rng.wgsl")),
     ("reduce", &["bits"], include_str!("../../../../shaders/common/reduce.wgsl")),
+    ("keys", &[], include_str!("../../../../shaders/common/keys.wgsl")),
     ("fold", &[], include_str!("../../../../shaders/common/fold.wgsl")),
     ("status", &[], include_str!("../../../../shaders/common/status.wgsl")),
 ];
