@@ -2,6 +2,7 @@
 //! the machine) does not allow what was asked, with one message on standard error that says what, where and what to do.
 
 pub mod bench;
+pub mod check;
 pub mod devices;
 pub mod eval;
 pub mod knobs;
@@ -28,6 +29,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Predict(predict::PredictArgs),
     Devices(devices::DevicesArgs),
+    Check(check::CheckArgs),
     Bench(bench::BenchArgs),
     Knobs(knobs::KnobsArgs),
 }
@@ -68,6 +70,7 @@ fn run(command: &Command) -> Result<Outcome> {
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args).map(|()| Outcome::Good),
         Command::Knobs(args) => knobs::run(args),
     }

@@ -1,0 +1,68 @@
+//! `kiln check`: every kernel against the reference on this device, or the conformance cases of a folder.
+
+use crate::check::conformance;
+use crate::cli::{DeviceArg, Outcome, print_json};
+use crate::error::{Error, Result};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Check the results of a device: every operation against the reference, or the cases of a folder.
+///
+/// Without --cases it runs kiln's own cases, each with its gradients, and compares every element with a computation in
+/// double precision. With --cases it runs files that were computed elsewhere. The exit code is 1 if anything fails.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Only cases whose name contains this.
+    #[arg(default_value = "")]
+    filter: String,
+    /// A folder of conformance cases (.safetensors).
+    #[arg(long, value_name = "DIR")]
+    cases: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// A case of which any step runs on the CPU for want of support fails.
+    #[arg(long)]
+    no_fallback: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &CheckArgs) -> Result<Outcome> {
+    let device = args.device.open()?;
+    if !args.json {
+        let info = device.info();
+        println!("{} ({}): {}", info.name, info.driver, device.reason());
+    }
+    match &args.cases {
+        Some(dir) => cases(dir, &device, args),
+        None => {
+            let detail = "give a folder of conformance cases";
+            Err(Error::input("--cases", detail))
+        }
+    }
+}
+
+fn cases(dir: &Path, device: &crate::backend::Device, args: &CheckArgs) -> Result<Outcome> {
+    let filter = (!args.filter.is_empty()).then(|| args.filter.clone());
+    let options = conformance::Options { no_fallback: args.no_fallback, filter };
+    let summary = conformance::run(dir, device, &options)?;
+    if args.json {
+        let failures: Vec<_> = summary.failures.iter().map(|f| json!({ "file": f.file, "detail": f.detail })).collect();
+        let table: Vec<_> = summary
+            .table
+            .iter()
+            .map(|((kind, name), (passed, failed))| {
+                json!({ "kind": kind, "name": name, "passed": passed, "failed": failed })
+            })
+            .collect();
+        let device = device.info().name;
+        print_json(&json!({
+            "device": device, "passed": summary.passed, "failed": failures.len(), "failures": failures, "table": table,
+        }));
+    } else {
+        println!("{summary}");
+    }
+    Ok(if summary.failures.is_empty() { Outcome::Good } else { Outcome::Failed })
+}

@@ -1,0 +1,122 @@
+//! A run that was stopped and resumed is the run that was never stopped, bit by bit: state, weights and metrics.
+
+use crate::{config, into, options, small_cnn, software};
+use kiln::backend::Device;
+use kiln::train::RunConfig;
+use kiln::train::checkpoint::{load_state, load_weights};
+use kiln::train::run::{Run, Start, Watch};
+use std::fs;
+use std::path::Path;
+
+/// Everything that a finished run left, but for the configuration.
+fn contents(folder: &Path) -> (Vec<(String, Vec<u8>)>, String, String) {
+    let (tensors, state) = load_state(&folder.join("state.safetensors")).unwrap();
+    let weights = load_weights(&folder.join("weights.safetensors")).unwrap();
+    assert!(weights.iter().all(|(name, t)| tensors[name].as_bytes() == t.as_bytes()), "weights are those of the state");
+    let bits = tensors.iter().map(|(name, t)| (name.clone(), t.as_bytes().to_vec())).collect();
+    (bits, format!("{state:?}"), fs::read_to_string(folder.join("metrics.jsonl")).unwrap())
+}
+
+fn resume(folder: &Path, device: &Device, stop_after: Option<u64>) -> Option<String> {
+    struct Warning(Option<String>);
+    impl Watch for Warning {
+        fn start(&mut self, s: &Start) {
+            self.0 = s.warning.clone();
+        }
+    }
+    let mut watch = Warning(None);
+    Run::resume(folder, device, options(None, stop_after)).unwrap().train(&mut watch).unwrap();
+    watch.0
+}
+
+/// Stops after each of `stops` and compares with the run in one go.
+fn check(device: &Device, config: RunConfig, stops: &[u64]) {
+    let dir = tempfile::tempdir().unwrap();
+    let (straight, stopped) = (dir.path().join("straight"), dir.path().join("stopped"));
+    assert!(into(&straight, config.clone(), device, None).test.is_some());
+    assert!(into(&stopped, config, device, Some(stops[0])).test.is_none());
+    for stop in &stops[1..] {
+        assert_eq!(resume(&stopped, device, Some(*stop)), None);
+    }
+    // What a crash after the checkpoint leaves behind: lines of steps that will be done again.
+    let metrics = stopped.join("metrics.jsonl");
+    let text = fs::read_to_string(&metrics).unwrap();
+    fs::write(&metrics, text + "{\"event\":\"step\",\"step\":99}\n{\"eve").unwrap();
+    assert_eq!(resume(&stopped, device, None), None);
+    let (a, b) = (contents(&straight), contents(&stopped));
+    assert_eq!(a.1, b.1, "the state differs");
+    assert_eq!(a.2, b.2, "the metrics differ");
+    let names = |x: &[(String, Vec<u8>)]| x.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&a.0), names(&b.0));
+    for ((name, x), (_, y)) in a.0.iter().zip(&b.0) {
+        assert!(x == y, "{name} differs");
+    }
+    let steps = a.2.lines().filter(|l| l.contains("\"step\"") && l.contains("grad_norm")).count();
+    let events: std::collections::BTreeSet<&str> = a.2.lines().collect();
+    assert_eq!(events.len(), a.2.lines().count(), "no line is there twice");
+    assert!(steps > 0);
+}
+
+#[test]
+fn cpu_within_and_between_epochs() {
+    let device = Device::open("cpu").unwrap();
+    // 144 training examples in batches of 64: three steps an epoch, the third short.
+    check(&device, small_cnn(1), &[1]);
+    check(&device, small_cnn(1), &[2, 3, 7]);
+}
+
+#[test]
+fn reference() {
+    let keys =
+        [("epochs", "2"), ("data.test", "0.9"), ("batch", "50"), ("model.hidden", "[8]"), ("model.dropout", "0.2")];
+    check(&Device::open("reference").unwrap(), config("digits-mlp", &keys), &[2]);
+}
+
+#[test]
+fn text_on_the_cpu() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("text.txt");
+    let text: String = (0..3000).map(|i| if i % 7 == 6 { '\n' } else { (b'a' + (i * i % 11) as u8) as char }).collect();
+    fs::write(&path, text).unwrap();
+    let path = format!("{:?}", path.to_str().unwrap());
+    let keys = [
+        ("epochs", "2"),
+        ("batch", "16"),
+        ("data.path", path.as_str()),
+        ("data.context", "16"),
+        ("data.sample", "5"),
+        ("model.width", "16"),
+        ("model.heads", "2"),
+        ("model.layers", "1"),
+        ("model.dropout", "0.1"),
+    ];
+    check(&Device::open("cpu").unwrap(), config("chars-gpt", &keys), &[3]);
+}
+
+#[test]
+fn software_adapter() {
+    if let Some(device) = software() {
+        check(&device, config("digits-mlp", &[("epochs", "2"), ("batch", "512"), ("model.dropout", "0.2")]), &[2]);
+    }
+}
+
+#[test]
+fn another_device_says_not_bit_equal() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let config = config("digits-mlp", &[("epochs", "1"), ("batch", "512")]);
+    into(&folder, config, &Device::open("cpu").unwrap(), Some(1));
+    let warning = resume(&folder, &Device::open("reference").unwrap(), None).unwrap();
+    assert!(warning.contains("not bit-equal"), "{warning}");
+}
+
+#[test]
+fn a_finished_run_is_not_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let device = Device::open("cpu").unwrap();
+    let config = config("digits-mlp", &[("epochs", "1"), ("batch", "512")]);
+    into(&folder, config, &device, None);
+    let e = Run::resume(&folder, &device, options(None, None)).err().unwrap().to_string();
+    assert!(e.contains("finished"), "{e}");
+}
