@@ -176,18 +176,18 @@ impl Setup {
             let (rows, cols) = extent(i);
             let (v, view) = (self.params.views[i].0, &region.args[self.args[i].unwrap_or(0)].view);
             let four = |s: i32| s % 4 == 0;
-            let exact = view.shape[3].is_multiple_of(4);
+            let whole = view.shape[3].is_multiple_of(4);
             let operand = Operand {
                 name,
                 start: &format!("head_start(params.views[{i}], batch)"),
                 outer: &format!("params.views[{i}].row"),
                 inner: &format!("params.views[{i}].col"),
                 len: &format!("params.heads.{rows}"),
-                vec: exact && v[4] == 1 && four(v[0]) && four(v[1]) && four(v[2]) && four(v[3]),
+                vec: whole && v[4] == 1 && four(v[0]) && four(v[1]) && four(v[2]) && four(v[3]),
                 along_k: true,
                 k_len: &format!("params.heads.{cols}"),
-                // Columns beyond the last one are loaded by tiles that are wider than the head.
-                exact: false,
+                // Tiles can be wider than the head; then they load columns beyond the last one.
+                exact: view.shape[3].is_multiple_of(32),
                 address: None,
             };
             let ty = operand.element_type();

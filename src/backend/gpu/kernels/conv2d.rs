@@ -8,7 +8,7 @@
 
 use super::epilogue::{Epilogue, MAX_EXTRA, is_slot};
 use super::gemm::{self, Frame, Gemm, Operand, Product, Size, Strided};
-use super::sample::{region, stored};
+use super::sample::{region, repeated, stored};
 use super::{KernelCall, KernelInfo, Mutation, Serves, params};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::dtype::DType;
@@ -69,6 +69,18 @@ fn samples() -> Vec<Region> {
         conv(&[2, 0, 4, 4], &[3, 0, 3, 3], 1, (1, 1), 1, 1, 1),
     ];
     all.push(stored(conv(&[3, 8, 12, 12], &[16, 8, 12, 12], 1, (1, 1), 1, 1, 1), 0, &[1, 0, 2, 3], 0, 0));
+    // A bias per channel and relu, over phases, too.
+    for lhs in [1, 2] {
+        let mut biased = conv(&[2, 3, 5, 6], &[4, 3, 3, 3], 1, (1, 1), lhs, 1, 1);
+        let (x, w, y) =
+            (biased.body.nodes[0].types[0].clone(), biased.body.nodes[1].types[0].clone(), biased.outs[0].ty.clone());
+        let prim = biased.body.nodes[2].prim.clone();
+        biased = region(RegionKind::Conv, &[x, w, y], |g, a| {
+            let y = g.apply(prim.clone(), &[&a[0], &a[1]]) + &a[2];
+            vec![y.maximum(&y.like(0.0))]
+        });
+        all.push(repeated(biased, 2, &[0, 2, 3]));
+    }
     // An input gradient: out and in channels of the weights exchanged, both kernel dimensions reversed.
     let mut back = stored(conv(&[2, 4, 6, 6], &[5, 4, 3, 3], 1, (1, 1), 2, 1, 1), 1, &[1, 0, 2, 3], 0, 0);
     back.args[1].view = back.args[1].view.reverse(&[2, 3]);
@@ -284,7 +296,7 @@ fn phase(
             params: ConvParams {
                 gemm: Gemm::default(),
                 conv: geometry,
-                extra: epilogue.extra(region, |arg| {
+                extra: epilogue.extra(|arg| {
                     let v = &region.args[arg].view;
                     Strided::new(v.offset, three(v).1)
                 }),

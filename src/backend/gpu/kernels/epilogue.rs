@@ -2,10 +2,11 @@
 //! expression that makes the result of the product and them. The expressions come from the pointwise code generator.
 
 use super::gemm::Strided;
-use super::{Bind, storage_type};
+use super::{Bind, expr, storage_type};
 use crate::dtype::DType;
-use crate::ir::Prim;
+use crate::ir::{NodeId, Prim, Value};
 use crate::plan::{Region, Source};
+use std::collections::HashMap;
 use std::fmt::Write;
 
 /// Most further operands (the array `extra` of Params has this size).
@@ -14,42 +15,54 @@ pub(super) const MAX_EXTRA: usize = 4;
 /// The epilogue of one region.
 pub(super) struct Epilogue {
     leaves: Vec<Leaf>,
-    body: String,
-    out_type: &'static str,
+    /// Lines that compute the result from `v` (the product) and `x0`, `x1`, .. (the leaves).
+    lines: String,
+    result: String,
+    out: DType,
     in_place: Option<usize>,
 }
 
+/// A further operand.
 struct Leaf {
     arg: usize,
     dtype: DType,
+    /// The integer positions themselves, which have no memory.
     iota: bool,
-    same: bool,
 }
 
 impl Epilogue {
-    /// Reads the region's tail. `main` is the name of the node's value (the product).
+    /// Reads the region's tail.
     pub fn of(region: &Region) -> Result<Epilogue, String> {
-        let main = region.body.nodes.iter().position(|n| matches!(n.prim, Prim::Dot | Prim::Conv(_)));
-        let main = main.ok_or("the region has no product")?;
-        let last = region.body.outputs.first().ok_or("the region has no result")?;
+        let body = &region.body;
+        let main = body.nodes.iter().position(|n| matches!(n.prim, Prim::Dot | Prim::Conv(_)));
+        let main = Value { node: NodeId(main.ok_or("the region has no product")? as u32), out: 0 };
+        let last = body.outputs.first().ok_or("the region has no result")?.value;
         let in_place = region.in_place.first().copied().flatten();
         if in_place.is_some_and(|a| a < 2) {
             return Err("a product cannot overwrite its operand".into());
         }
-        if region.args.len() > 2 + MAX_EXTRA {
-            return Err(format!("a product takes at most {MAX_EXTRA} further operands, got {}", region.args.len() - 2));
+        let uses = body.use_counts();
+        let mut bound = HashMap::from([(main, "v".to_string())]);
+        let mut leaves = Vec::new();
+        for (arg, operand) in region.args.iter().enumerate().skip(2) {
+            let input = body.inputs[arg].value;
+            if uses[input.node.0 as usize] > 0 {
+                bound.insert(input, format!("x{}", leaves.len()));
+                leaves.push(Leaf { arg, dtype: operand.dtype, iota: !is_slot(region, arg) });
+            }
         }
-        if last.value.node.0 as usize != main {
-            return Err("no epilogue yet".into());
+        if leaves.len() > MAX_EXTRA {
+            return Err(format!("a product takes at most {MAX_EXTRA} further operands, got {}", leaves.len()));
         }
-        Ok(Epilogue { leaves: Vec::new(), body: "    return v;\n".into(), out_type: "f32", in_place })
+        let lines = expr::lines(body, &mut bound, &[last])?;
+        let result = bound.get(&last).cloned().ok_or("the result does not depend on the product")?;
+        Ok(Epilogue { leaves, lines, result, out: body.ty(last).dtype, in_place })
     }
 
     /// Strides of the operands over the five coordinates, by `coords` from their views.
-    pub fn extra(&self, region: &Region, coords: impl Fn(usize) -> Strided) -> [Strided; MAX_EXTRA] {
+    pub fn extra(&self, coords: impl Fn(usize) -> Strided) -> [Strided; MAX_EXTRA] {
         let mut extra = [Strided::default(); MAX_EXTRA];
         for (e, leaf) in extra.iter_mut().zip(&self.leaves) {
-            debug_assert!(leaf.arg < region.args.len());
             *e = coords(leaf.arg);
         }
         extra
@@ -62,7 +75,7 @@ impl Epilogue {
 
     /// Common pieces that the expressions need.
     pub fn pieces(&self) -> &'static [&'static str] {
-        &[]
+        if self.lines.is_empty() { &[] } else { &["math"] }
     }
 
     /// Bindings from number `first` on: the operands, `out` and `params`; and the functions that the result side calls.
@@ -78,15 +91,25 @@ impl Epilogue {
             );
             binds.push(Bind::Arg(leaf.arg));
         }
-        let _ = writeln!(
-            text,
-            "@group(0) @binding({}) var<storage, read_write> out: array<{}>;",
-            first + binds.len(),
-            self.out_type
-        );
+        let out = storage_type(self.out);
+        let _ =
+            writeln!(text, "@group(0) @binding({}) var<storage, read_write> out: array<{out}>;", first + binds.len());
         binds.push(self.in_place.map_or(Bind::Out(0), |a| Bind::InPlace(a, 0)));
         let _ = writeln!(text, "@group(0) @binding({}) var<uniform> params: Params;", first + binds.len());
-        let _ = writeln!(text, "fn epilogue(v: f32, c: Coord, i: u32) -> {} {{\n{}}}", self.out_type, self.body);
+        let _ = writeln!(text, "fn epilogue(v: f32, c: Coord, i: u32) -> {out} {{");
+        for (j, leaf) in self.leaves.iter().enumerate() {
+            let at = format!("element(params.extra[{j}], c)");
+            let word = match leaf {
+                Leaf { iota: true, .. } => format!("i32({at})"),
+                // The element that this invocation is about to overwrite.
+                Leaf { arg, .. } if self.in_place == Some(*arg) => {
+                    format!("bitcast<{}>(out[i])", storage_type(leaf.dtype))
+                }
+                _ => format!("e{j}[{at}]"),
+            };
+            let _ = writeln!(text, "    let x{j} = {};", expr::load(leaf.dtype, &word));
+        }
+        let _ = writeln!(text, "{}    return {};\n}}", self.lines, expr::store(self.out, &self.result));
         (text, binds)
     }
 }

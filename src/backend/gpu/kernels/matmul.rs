@@ -55,6 +55,18 @@ fn samples() -> Vec<Region> {
     all.push(stored(stored(plain(33, 18, 35), 0, &[1, 0], 3, 1), 1, &[1, 0], 5, 2));
     all.push(stored(stored(plain(9, 16, 40), 0, &[0, 1], 4, 4), 1, &[0, 1], 8, 4));
     all.push(dot(&[3, 5, 6], &[3, 6, 7]));
+    // With an epilogue: a bias per column, a residual and relu; k long enough to be split, and the residual overwritten.
+    for k in [9, 520] {
+        let types = [ty(&[2, 19, k]), ty(&[2, k, 21]), ty(&[2, 19, 21]), ty(&[2, 19, 21])];
+        let tail = region(RegionKind::Dot, &types, |g, x| {
+            let y = g.apply(Prim::Dot, &[&x[0], &x[1]]) + &x[2];
+            vec![y.maximum(&y.like(0.0)) * 0.5 + &x[3]]
+        });
+        let mut tail = repeated(tail, 2, &[0, 1]);
+        all.push(tail.clone());
+        tail.in_place = vec![Some(3)];
+        all.push(tail);
+    }
     all.push(repeated(dot(&[2, 3, 8, 12], &[2, 3, 12, 16]), 1, &[0]));
     all.push(stored(dot(&[2, 3, 8, 12], &[2, 3, 12, 16]), 0, &[0, 2, 1, 3], 0, 0));
     all
@@ -159,7 +171,7 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
                 gemm: Gemm::default(),
                 a: strided(0),
                 b: strided(1),
-                extra: epilogue.extra(region, strided),
+                extra: epilogue.extra(strided),
             },
             set: |p, gemm| p.gemm = gemm,
             batch: [sizes[1], sizes[2]],
