@@ -2,3 +2,7 @@
 
 #[path = "null/plans.rs"]
 mod plans;
+#[path = "null/properties.rs"]
+mod properties;
+#[path = "null/training_steps.rs"]
+mod training_steps;

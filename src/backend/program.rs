@@ -4,6 +4,7 @@
 use crate::backend::exec::Exec;
 use crate::backend::store::Buffer;
 use crate::backend::{Device, Pending, Store};
+use crate::config::config;
 use crate::error::{Error, Result};
 use crate::ir::{Builder, Graph, InputKind, OutputKind, Prim, Tensor, Type};
 use crate::passes::dce::dce;
@@ -45,15 +46,22 @@ pub struct Stats {
 }
 
 impl Program {
-    /// Plans and compiles a graph. Its states must be in the store.
+    /// Plans and compiles a graph. Its states must be in the store. Parts of the planner that the environment switches
+    /// off are off.
     pub fn compile(store: &Store, graph: Graph) -> Result<Program> {
-        Program::compile_with(store, graph, PlanOptions::default())
+        let c = config();
+        let options = PlanOptions { fuse: !c.no_fuse, reuse_memory: !c.no_memplan, kernels: !c.no_kernels };
+        Program::compile_with(store, graph, options)
     }
 
     /// As [`Program::compile`], with parts of the planner switched off.
     pub fn compile_with(store: &Store, graph: Graph, options: PlanOptions) -> Result<Program> {
         let device = store.device();
         let plan = plan::plan(&graph, device.caps(), device.host_caps(), &options)?;
+        log::debug!("planned {} nodes: {}", graph.nodes.len(), plan.summary());
+        if config().debug >= 4 {
+            log::debug!("plan:\n{plan}");
+        }
         let transient: Vec<(Place, usize)> =
             plan.slots.iter().filter(|s| s.kind == SlotKind::Transient).map(|s| (s.place, s.bytes)).collect();
         let mut pool = store.transient(&transient)?.into_iter();

@@ -10,6 +10,7 @@ mod items;
 mod memory;
 mod order;
 mod place;
+mod recompute;
 mod regions;
 mod text;
 mod verify;
@@ -224,7 +225,10 @@ impl Default for PlanOptions {
 /// host, if there is one, and a note says why. The plan is verified before it is returned.
 pub fn plan(graph: &Graph, device: &dyn Caps, host: Option<&dyn Caps>, options: &PlanOptions) -> Result<Plan> {
     let (graph, mut notes) = passes::run(graph, device, options.kernels)?;
-    let items = items::items(&graph)?;
+    let mut items = items::items(&graph)?;
+    if options.fuse {
+        items = recompute::recompute(items);
+    }
     let clusters =
         fuse::fuse(&items, device.limits(), options.fuse, &|cluster| fuse::accepted(&items, cluster, device));
     let mut draft = place::Placer::new(&graph, &items, device, host).run(&clusters.list)?;

@@ -222,8 +222,11 @@ impl<'a> Placer<'a> {
                 return Some(format!("{most} bytes exceed the limit of {} bytes a buffer", limits.max_slot_bytes));
             }
         }
+        // A kernel of a composite or a movement may take several dispatches: `supports` knows.
+        let bounded =
+            matches!(region.kind, RegionKind::Pointwise | RegionKind::Reduce | RegionKind::Dot | RegionKind::Conv);
         let operands = region.args.iter().filter(|a| a.source != Source::Iota).count() + region.outs.len();
-        if operands > limits.max_operands {
+        if bounded && operands > limits.max_operands {
             return Some(format!("{operands} operands exceed the limit of {}", limits.max_operands));
         }
         caps.supports(region).err()
