@@ -1,7 +1,8 @@
 //! Attention with online softmax and its gradient, for head sizes up to 128: the L x S scores never exist in memory. The gradient
 //! recomputes them from lse, after a pass that sums out * g per query, in one kernel for dq and one for dk and dv.
 
-use super::gemm::{Operand, expand};
+use super::gemm::expand;
+use super::loader::Operand;
 use super::rows::{Parts, in_memory};
 use super::sample::{region, repeated, stored};
 use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, fused_call, params};

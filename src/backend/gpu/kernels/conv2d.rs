@@ -7,7 +7,8 @@
 //! (r*stride - lo + k0*rhs_dilation) / lhs_dilation, stride P*stride / lhs_dilation and dilation Q*rhs_dilation / lhs_dilation.
 
 use super::epilogue::{Epilogue, MAX_EXTRA, is_slot};
-use super::gemm::{self, Frame, Gemm, Operand, Product, Size, Strided};
+use super::gemm::{self, Frame, Gemm, Product, Size, Strided};
+use super::loader::Operand;
 use super::sample::{region, repeated, stored};
 use super::{KernelCall, KernelInfo, Mutation, Serves, params};
 use crate::backend::gpu::caps::GpuCaps;

@@ -2,7 +2,8 @@
 //! batches cost no copy. The frames and their choice are in `gemm.rs`.
 
 use super::epilogue::{Epilogue, MAX_EXTRA, is_slot};
-use super::gemm::{self, Gemm, Operand, Product, Size, Strided};
+use super::gemm::{self, Gemm, Product, Size, Strided};
+use super::loader::Operand;
 use super::sample::{region, repeated, stored};
 use super::{KernelCall, KernelInfo, Mutation, Serves, params};
 use crate::backend::gpu::caps::GpuCaps;

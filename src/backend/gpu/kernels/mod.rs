@@ -18,6 +18,7 @@ mod gemm;
 #[cfg(test)]
 mod harness;
 pub mod layer_norm;
+mod loader;
 pub mod matmul;
 pub mod operands;
 pub mod pad;
