@@ -50,20 +50,23 @@ fn main(
         sum += x[start + i32(at.x) * p.x.y + i32(at.y) * p.x.w];
     }
     let mean = tree_sum(lane, sum) * p.inverse;
-    var squares = 0.0;
+    // The deviations sum to what rounding took from the mean: channels of one value come out as exactly 0.
+    var sums = vec2<f32>();
     for (var at = begin; at.x < p.images; at = next(at)) {
         let d = x[start + i32(at.x) * p.x.y + i32(at.y) * p.x.w] - mean;
-        squares += d * d;
+        sums += vec2<f32>(d, d * d);
     }
-    let variance = tree_sum(lane, squares) * p.inverse;
+    sums = tree_sum2(lane, sums) * p.inverse;
+    let shift = sums.x;
+    let variance = max(sums.y - shift * shift, 0.0);
     let w = weight[p.affine.x + i32(channel) * p.affine.y] / sqrt(variance + p.eps);
     let b = bias[p.affine.z + i32(channel) * p.affine.w];
     for (var at = begin; at.x < p.images; at = next(at)) {
-        let d = x[start + i32(at.x) * p.x.y + i32(at.y) * p.x.w] - mean;
+        let d = x[start + i32(at.x) * p.x.y + i32(at.y) * p.x.w] - mean - shift;
         y[(at.x * p.channels + channel) * p.s + at.y] = d * w + b;
     }
     if (lane == 0u) {
-        means[channel] = mean;
+        means[channel] = mean + shift;
         vars[channel] = variance;
     }
 }

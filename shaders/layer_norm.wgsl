@@ -34,19 +34,22 @@ fn main(
         sum += x[start + i32(j) * params.x.z];
     }
     let mean = all_sum(lane, sum) * params.inverse;
-    var squares = 0.0;
+    // The deviations sum to what rounding took from the mean: rows of one value come out as exactly 0.
+    var sums = vec2<f32>();
     for (var j = first(lane); j < params.n; j += STEP) {
         let d = x[start + i32(j) * params.x.z] - mean;
-        squares += d * d;
+        sums += vec2<f32>(d, d * d);
     }
-    let rstd = 1.0 / sqrt(all_sum(lane, squares) * params.inverse + params.eps);
+    sums = all_sum2(lane, sums) * params.inverse;
+    let shift = sums.x;
+    let rstd = 1.0 / sqrt(max(sums.y - shift * shift, 0.0) + params.eps);
     for (var j = first(lane); j < params.n; j += STEP) {
         let w = weight[params.affine.x + i32(j) * params.affine.y];
         let b = bias[params.affine.z + i32(j) * params.affine.w];
-        y[row * params.n + j] = (x[start + i32(j) * params.x.z] - mean) * rstd * w + b;
+        y[row * params.n + j] = (x[start + i32(j) * params.x.z] - mean - shift) * rstd * w + b;
     }
     if (leads(lane)) {
-        means[row] = mean;
+        means[row] = mean + shift;
         rstds[row] = rstd;
     }
 }

@@ -35,9 +35,10 @@ fn main(
     sum = all_sum(lane, sum);
     let good = is_finite(top);
     let scale = select(1.0 / sum, params.nan, !good);
-    let shift = select(top + log(sum), params.nan, !good);
+    // Kept apart from the maximum: in their sum the logarithm would drown where x is large.
+    let log_sum = select(log(sum), params.nan, !good);
     for (var j = first(lane); j < params.n; j += STEP) {
-        let v = x[start + i32(j) * params.x.z];
-        y[row * params.n + j] = select(exp_below(v - top) * scale, v - shift, LOG);
+        let d = x[start + i32(j) * params.x.z] - top;
+        y[row * params.n + j] = select(exp_below(d) * scale, d - log_sum, LOG);
     }
 }

@@ -54,7 +54,7 @@ pub const KERNELS: [KernelInfo; 2] = [
         samples: || samples(false),
         mutations: &[
             Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - params.s", replace: "to.x, to.y - params.s" },
-            Mutation { stem: "batch_norm", find: "squares += d * d", replace: "squares += d * (d + mean)" },
+            Mutation { stem: "batch_norm", find: "(d, d * d)", replace: "(d, d * (d + mean))" },
         ],
     },
     KernelInfo {

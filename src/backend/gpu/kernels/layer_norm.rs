@@ -57,7 +57,7 @@ pub const KERNELS: [KernelInfo; 2] = [
         takes: always,
         strided: |_, _| true,
         samples: || samples(false),
-        mutations: &[Mutation { stem: "layer_norm", find: "squares += d * d", replace: "squares += d * (d + mean)" }],
+        mutations: &[Mutation { stem: "layer_norm", find: "(d, d * d)", replace: "(d, d * (d + mean))" }],
     },
     KernelInfo {
         serves: Serves::Composite("layer_norm_grad"),

@@ -54,8 +54,8 @@ pub const KERNELS: [KernelInfo; 4] = [
         samples: || samples(1, true),
         mutations: &[Mutation {
             stem: "softmax",
-            find: "let shift = select(top + log(sum)",
-            replace: "let shift = select(log(sum)",
+            find: "let log_sum = select(log(sum)",
+            replace: "let log_sum = select(log(sum + 1.0)",
         }],
         ..FORWARD
     },
