@@ -169,10 +169,10 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// out = g * (exp(x - lse) - spread)
-    pub(super) fn cross_entropy_grad(out: &mut [f32], x: &[f32], lse: f32, g: f32, spread: f32) {
+    /// out = g * (exp(x - max - log_sum) - spread)
+    pub(super) fn cross_entropy_grad(out: &mut [f32], x: &[f32], max: f32, log_sum: f32, g: f32, spread: f32) {
         for (o, &x) in out.iter_mut().zip(x) {
-            *o = g * (math::exp(x - lse) - spread);
+            *o = g * (math::exp(x - max - log_sum) - spread);
         }
     }
 }

@@ -97,7 +97,8 @@ pub(super) fn cross_entropy(dense: &Dense, attrs: &CrossEntropy) -> Option<Job> 
                 // SAFETY: as above.
                 unsafe {
                     *d.out(0).at(r).0.cast() = loss as f32;
-                    *d.out(1).at(r).0.cast() = (max as f64 + log_sum) as f32;
+                    *d.out(1).at(r).0.cast() = max;
+                    *d.out(2).at(r).0.cast() = log_sum as f32;
                 }
             }
         });
@@ -110,8 +111,9 @@ pub(super) fn cross_entropy_grad(dense: &Dense, attrs: &CrossEntropyGrad) -> Opt
     let [rows, n] = d.shape(0)[..] else { return None };
     Some(Box::new(move || {
         d.prepare();
-        // SAFETY: one class, one log-sum and one cotangent per row.
-        let (target, lse, g) = unsafe { (d.arg(1).u32s(rows), d.arg(2).f32s(rows), d.arg(3).f32s(rows)) };
+        // SAFETY: one class, one maximum, one log-sum and one cotangent per row.
+        let (target, max) = unsafe { (d.arg(1).u32s(rows), d.arg(2).f32s(rows)) };
+        let (log_sum, g) = unsafe { (d.arg(3).f32s(rows), d.arg(4).f32s(rows)) };
         let spread = (attrs.label_smoothing / n as f64) as f32;
         let own = (1.0 - attrs.label_smoothing + attrs.label_smoothing / n as f64) as f32;
         par::pieces(rows, group(n), n as f64 * 0.6 + 5.0, |from, to| {
@@ -123,9 +125,9 @@ pub(super) fn cross_entropy_grad(dense: &Dense, attrs: &CrossEntropyGrad) -> Opt
                     out.fill(0.0);
                     continue;
                 }
-                row::cross_entropy_grad(out, x, lse[r], g[r], spread);
+                row::cross_entropy_grad(out, x, max[r], log_sum[r], g[r], spread);
                 if let Some(o) = usize::try_from(t).ok().and_then(|t| out.get_mut(t).map(|o| (o, x[t]))) {
-                    *o.0 = g[r] * (math::exp(o.1 - lse[r]) - own);
+                    *o.0 = g[r] * (math::exp(o.1 - max[r] - log_sum[r]) - own);
                 }
             }
         });

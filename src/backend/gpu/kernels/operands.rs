@@ -155,8 +155,16 @@ impl Operands {
             }
         }
         let in_place = known.len();
+        // A single element has no strides that tell reading it in place from a constant for all elements.
+        let single = self.dims.iter().product::<usize>() == 1;
+        if single {
+            self.linear = vec![1; self.dims.len()];
+        }
         for (r, &i) in used.iter().enumerate() {
             let arg = &region.args[i];
+            if single && known[..in_place].iter().any(|k| k.0 == arg.source) {
+                self.strides[r].clone_from(&self.linear);
+            }
             let class = if self.strides[r].iter().all(|&s| s == 0) {
                 Class::Single
             } else if self.strides[r] == self.linear {
