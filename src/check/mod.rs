@@ -4,4 +4,5 @@ pub mod bounds;
 pub mod conformance;
 pub mod expect;
 pub mod graphs;
+pub mod lint;
 pub mod random;
