@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 fn capabilities(kernel: &KernelInfo) -> Vec<GpuCaps> {
     let mut all = Vec::new();
     for class in [AdapterClass::Discrete, AdapterClass::Integrated, AdapterClass::Software] {
-        for subgroups in [None, Some((8, 8)), Some((32, 64))] {
+        for subgroups in [None, Some((4, 4)), Some((8, 8)), Some((32, 64))] {
             let caps =
                 GpuCaps { workgroup_bytes: 32 << 10, max_storage_buffers: 31, ..GpuCaps::sample(class, subgroups) };
             all.push(caps.clone());
             for variant in kernel.variants {
-                let variants: BTreeMap<_, _> =
-                    kernel.stems.iter().map(|s| (s.to_string(), variant.to_string())).collect();
+                // Products and convolutions choose by family name, the others by stem.
+                let names = kernel.stems.iter().chain(&["matmul", "conv2d"]);
+                let variants: BTreeMap<_, _> = names.map(|s| (s.to_string(), variant.to_string())).collect();
                 all.push(GpuCaps { variants, ..caps.clone() });
             }
         }

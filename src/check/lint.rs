@@ -114,7 +114,11 @@ impl<'a> Walk<'a> {
             Expression::Load { pointer } => self.mixed(*pointer) || self.memory_mixed(*pointer),
             Expression::Unary { expr, .. } | Expression::As { expr, .. } => self.mixed(*expr),
             Expression::Binary { left, right, .. } => any(&[*left, *right]),
-            Expression::Select { condition, accept, reject } => any(&[*condition, *accept, *reject]),
+            Expression::Select { condition, accept, reject } => match self.constant(*condition) {
+                Some(true) => self.mixed(*accept),
+                Some(false) => self.mixed(*reject),
+                None => any(&[*condition, *accept, *reject]),
+            },
             Expression::Relational { argument, .. } => self.mixed(*argument),
             Expression::Math { arg, arg1, arg2, arg3, .. } => {
                 self.mixed(*arg) || [arg1, arg2, arg3].into_iter().flatten().any(|&x| self.mixed(x))
@@ -122,6 +126,19 @@ impl<'a> Walk<'a> {
             Expression::CallResult(_) => self.results.contains(&e),
             Expression::WorkGroupUniformLoadResult { .. } | Expression::ArrayLength(_) => false,
             _ => true,
+        }
+    }
+
+    /// The value of a condition that is a constant of the text, as variants have them.
+    fn constant(&self, e: Handle<Expression>) -> Option<bool> {
+        let literal = |e: &Expression| match e {
+            Expression::Literal(naga::Literal::Bool(b)) => Some(*b),
+            _ => None,
+        };
+        match &self.function.expressions[e] {
+            Expression::Constant(c) => literal(&self.module.global_expressions[self.module.constants[*c].init]),
+            Expression::Unary { op: naga::UnaryOperator::LogicalNot, expr } => self.constant(*expr).map(|b| !b),
+            other => literal(other),
         }
     }
 
@@ -163,9 +180,13 @@ impl<'a> Walk<'a> {
             match statement {
                 Statement::Block(inner) => left.mixed |= self.block(inner, flow, found).mixed,
                 Statement::If { condition, accept, reject } => {
-                    let inner = flow || self.mixed(*condition);
-                    left.mixed |= self.block(accept, inner, found).mixed;
-                    left.mixed |= self.block(reject, inner, found).mixed;
+                    let (inner, known) = (flow || self.mixed(*condition), self.constant(*condition));
+                    if known != Some(false) {
+                        left.mixed |= self.block(accept, inner, found).mixed;
+                    }
+                    if known != Some(true) {
+                        left.mixed |= self.block(reject, inner, found).mixed;
+                    }
                 }
                 Statement::Switch { selector, cases } => {
                     let inner = flow || self.mixed(*selector);
@@ -228,6 +249,7 @@ mod tests {
             @group(0) @binding(0) var<storage, read> x: array<u32>;
             @group(0) @binding(1) var<storage, read_write> y: array<u32>;
             @group(0) @binding(2) var<uniform> n: u32;
+            const YES: bool = true;
             fn sync() {{ workgroupBarrier(); }}
             fn pick(a: u32) -> u32 {{ if a > 3u {{ return 1u; }} return 2u; }}
             @compute @workgroup_size(64) fn main(@builtin(workgroup_id) g: vec3<u32>,
@@ -251,6 +273,7 @@ mod tests {
             "if pick(lane) == 1u { workgroupBarrier(); }",
             "if s[0] > 0.0 { workgroupBarrier(); }",
             "if lane < 8u { y[lane] = subgroupAdd(lane); }",
+            "let r = select(g.x, lane, YES); if r >= n { return; } workgroupBarrier();",
             "switch lane { case 0u: { workgroupBarrier(); } default: {} }",
         ] {
             let found = barriers_in(&kernel(body)).expect("parses");
@@ -263,6 +286,8 @@ mod tests {
         for body in [
             "if g.x >= n { return; } workgroupBarrier();",
             "if lane < 3u { s[lane] = 1.0; } workgroupBarrier();",
+            "let r = select(lane, g.x, YES); if r >= n { return; } workgroupBarrier();",
+            "if !YES { if lane < 3u { return; } } workgroupBarrier();",
             "for (var i = 0u; i < n; i++) { if x[i] == 7u { break; } workgroupBarrier(); }",
             "for (var t = 32u; t > 0u; t = t / 2u) { if lane < t { s[lane] += s[lane + t]; } workgroupBarrier(); }",
             "for (var i = lane; i < n; i += 64u) { if i == 5u { continue; } y[i] = i; } sync();",
