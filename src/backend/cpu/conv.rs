@@ -161,8 +161,7 @@ impl Conv {
 
     /// True if the input itself is the unfolded matrix of a sample.
     fn is_pointwise(&self) -> bool {
-        let contiguous = (0..3).rev().fold(Some(1), |run: Option<isize>, d| {
-            let run = run?;
+        let contiguous = (0..3).rev().try_fold(1, |run: isize, d| {
             let fits = self.input.size[d] == 1 || self.input.strides[d] == run;
             fits.then_some(run * self.input.size[d] as isize)
         });

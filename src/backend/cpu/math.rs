@@ -85,7 +85,7 @@ pub(super) fn erf(x: f32) -> f32 {
     p = p.mul_add(t, -0.026_802_548);
     p = p.mul_add(t, 0.112_827_174);
     p = p.mul_add(t, -0.376_125_72);
-    p = p.mul_add(t, 1.128_379_2);
+    p = p.mul_add(t, std::f32::consts::FRAC_2_SQRT_PI);
     let small = x * p;
     let a = x.abs();
     // Beyond 4, erfc is below 2e-8 and the result 1; NaN stays.
@@ -168,7 +168,7 @@ pub(super) const TRIG_LIMIT: f32 = 1e8;
 /// The quadrant of x and the rest in [-pi/4, pi/4], by Cody and Waite's two-part constant in f64.
 #[inline(always)]
 fn quadrant(x: f32) -> (u64, f64) {
-    const PIO2_HI: f64 = 1.570_796_326_794_896_6;
+    const PIO2_HI: f64 = std::f64::consts::FRAC_PI_2;
     const PIO2_LO: f64 = 6.123_233_995_736_766e-17;
     let x = x as f64;
     let t = x.mul_add(std::f64::consts::FRAC_2_PI, ROUND64);

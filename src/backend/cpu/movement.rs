@@ -96,8 +96,8 @@ fn concat(bound: &Bound, node: &Node) -> Option<Job> {
         for &a in &order {
             let arg = &args[a];
             let len = arg.view.shape[axis] * inner;
-            if len > 0 {
-                par::pieces(outer, (8192 / len).max(1), len as f64 * MOVE_NS, |from, to| {
+            if outer * len > 0 {
+                par::pieces(outer, 8192usize.div_ceil(len), len as f64 * MOVE_NS, |from, to| {
                     for o in from..to {
                         // SAFETY: these parts of the result's rows are disjoint.
                         arg.gather(o * len, unsafe { out.words().at(o * row + at).u32s_mut(len) });
@@ -183,9 +183,7 @@ fn scatter_add(bound: &Bound, node: &Node) -> Option<Job> {
 fn take_along(bound: &Bound, node: &Node) -> Option<Job> {
     let Prim::TakeAlong { axis } = node.prim else { return None };
     let (table, index) = (bound.args[0].clone(), bound.args[1].clone());
-    if table.buffer.is_none() {
-        return None;
-    }
+    table.buffer.as_ref()?;
     let out = bound.outs.first()?.clone();
     let shape = out.ty.shape.clone();
     let size = table.view.shape[axis];

@@ -123,11 +123,6 @@ impl Program {
     pub(super) fn compile(request: &Request) -> Option<Program> {
         Compiler { request, map: HashMap::new(), drafts: Vec::new(), streams: Vec::new() }.compile()
     }
-
-    /// True if the single result is an operand as it is.
-    pub(super) fn is_plain(&self) -> bool {
-        self.insts.is_empty() && self.uniforms.is_empty() && self.streams.len() == 1
-    }
 }
 
 struct Compiler<'a> {
@@ -165,11 +160,10 @@ impl Compiler<'_> {
             needed[v.node.0 as usize] = true;
         }
         for (id, node) in body.iter().rev() {
-            if needed[id.0 as usize] && self.request.root != Some(id) {
-                // The counter of a random stream is read apart.
-                if !matches!(node.prim, Prim::Random { .. }) {
-                    node.args.iter().for_each(|v| needed[v.node.0 as usize] = true);
-                }
+            // The counter of a random stream is read apart.
+            let leaf = self.request.root == Some(id) || matches!(node.prim, Prim::Random { .. });
+            if needed[id.0 as usize] && !leaf {
+                node.args.iter().for_each(|v| needed[v.node.0 as usize] = true);
             }
         }
         needed

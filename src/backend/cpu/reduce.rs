@@ -6,7 +6,7 @@ use super::Job;
 use super::fold::{Fold, RowFold};
 use super::memory::Words;
 use super::par;
-use super::program::{BLOCK, Program, Request};
+use super::program::{BLOCK, Op, Program, Request, Stream};
 use super::runner::Runner;
 use super::source::{Arg, Bound};
 use crate::ir::Prim;
@@ -93,7 +93,10 @@ pub(super) fn job(bound: &Bound) -> Option<Job> {
     let fold = Fold::new(*op, ty.dtype);
     let layout = layout(&ty.shape, axes);
     let empty = ty.shape.elems() == 0;
-    let (args, out) = (bound.args.clone(), bound.outs.first()?.clone());
+    let (mut args, out) = (bound.args.clone(), bound.outs.first()?.clone());
+    if ty.shape.iter().enumerate().all(|(d, &n)| n == 1 || axes.contains(&d)) {
+        in_memory_order(&program, &mut args);
+    }
     Some(Box::new(move || {
         let task = Task { program: &program, args: &args, fold, layout: &layout, out: out.words() };
         if empty {
@@ -106,6 +109,24 @@ pub(super) fn job(bound: &Bound) -> Option<Job> {
         }
         Ok(())
     }))
+}
+
+/// Where everything is folded, the order of the elements is ours to choose: that of memory, if all operands that are
+/// read as streams lie in the same permuted order (the norm of a gradient that came out transposed).
+fn in_memory_order(program: &Program, args: &mut [Arg]) {
+    let random = program.insts.iter().any(|i| matches!(i.op, Op::Random { .. }));
+    let streams = program.streams.iter().map(|s| match s {
+        Stream::Arg { arg, .. } => Some(*arg),
+        Stream::Accumulator => None,
+    });
+    let Some(streams) = streams.collect::<Option<Vec<usize>>>().filter(|s| !s.is_empty() && !random) else { return };
+    let first = &args[streams[0]].view;
+    let mut order: Vec<usize> = (0..first.shape.len()).collect();
+    order.sort_by_key(|&d| std::cmp::Reverse(first.strides[d]));
+    let permuted: Vec<Arg> = streams.iter().map(|&a| args[a].with_view(args[a].view.permute(&order))).collect();
+    if permuted.iter().all(|a| a.direct().is_some()) {
+        streams.iter().zip(permuted).for_each(|(&a, view)| args[a] = view);
+    }
 }
 
 struct Task<'a> {
@@ -144,12 +165,12 @@ impl Task<'_> {
         let group = (SEGMENT / length).max(1);
         par::pieces(outputs * pieces, group, ns / (outputs * pieces) as f64, |from, to| {
             let mut runner = Runner::new(self.program, self.args, BLOCK);
-            for i in from..to {
+            for (i, partial) in partials.iter().enumerate().take(to).skip(from) {
                 let (o, piece) = (i / pieces, i % pieces);
                 let (q, s) = (piece / segments, piece % segments);
                 let at = kept.position(o) + folded.position(q) + s * SEGMENT;
                 let acc = self.stretch(&mut runner, at, SEGMENT.min(length - s * SEGMENT));
-                *partials[i].lock().unwrap_or_else(|e| e.into_inner()) = acc;
+                *partial.lock().unwrap_or_else(|e| e.into_inner()) = acc;
             }
         });
         for (o, own) in partials.chunks(pieces).enumerate() {

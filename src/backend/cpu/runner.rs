@@ -56,7 +56,8 @@ impl Drop for Scratch {
 pub(super) struct Runner<'a> {
     program: &'a Program,
     args: &'a [Arg],
-    scratch: Scratch,
+    /// Keeps the registers that `slots` points into.
+    _scratch: Scratch,
     /// Where each slot is for the current block.
     slots: Vec<Words>,
     /// For each stream, where it lies if it can be read in place.
@@ -81,7 +82,7 @@ impl<'a> Runner<'a> {
                 Stream::Arg { .. } | Stream::Accumulator => None,
             })
             .collect();
-        let mut runner = Runner { program, args, scratch, slots, direct };
+        let mut runner = Runner { program, args, _scratch: scratch, slots, direct };
         runner.fill_uniforms(width.min(BLOCK));
         runner
     }

@@ -28,15 +28,6 @@ pub(super) struct Side {
     pub step: Three<usize>,
 }
 
-impl Side {
-    pub(super) fn len(&self) -> usize {
-        self.count * self.spatial()
-    }
-    pub(super) fn spatial(&self) -> usize {
-        self.size.iter().product()
-    }
-}
-
 impl Input {
     /// Index in the stored input of position `at` of the dilated, padded one, or `None` if there is a zero.
     #[inline(always)]

@@ -163,7 +163,7 @@ unsafe fn forward(o: &Operands, outs: &[Out], pair: usize, from: usize) {
     // SAFETY: the scratch is this task's own.
     unsafe { o.scores(b, h, from, n, keys, scores) };
     let scale = o.late_scale();
-    for i in 0..n {
+    for (i, (factor, lse)) in factors.iter_mut().zip(lse.iter_mut()).enumerate() {
         // SAFETY: row `i` of the scratch.
         let x = unsafe { scores.at(i * keys).f32s_mut(keys) };
         // The largest scaled score; with a negative scale that is the smallest score.
@@ -174,21 +174,21 @@ unsafe fn forward(o: &Operands, outs: &[Out], pair: usize, from: usize) {
         };
         if max == f32::NEG_INFINITY {
             x.fill(0.0);
-            lse[i] = f32::NEG_INFINITY;
+            *lse = f32::NEG_INFINITY;
             continue;
         }
         exp_row(x, scale, max);
         let sum = row::sum(x);
-        factors[i] = (1.0 / sum) as f32;
-        lse[i] = (max as f64 + sum.ln()) as f32;
+        *factor = (1.0 / sum) as f32;
+        *lse = (max as f64 + sum.ln()) as f32;
     }
     let (v, v_row) = matrix(&o.v, b, h);
     let gemm = Gemm { m: n, n: o.d, k: keys, lhs: (keys as isize, 1), rhs: (v_row, 1), dst: (o.d as isize, 1) };
     // SAFETY: as above.
     unsafe { gemm.run(out, scores, v, false, false) };
-    for i in 0..n {
+    for (i, &factor) in factors.iter().enumerate().take(n) {
         // SAFETY: as above.
-        row::scale(unsafe { out.at(i * o.d).f32s_mut(o.d) }, factors[i]);
+        row::scale(unsafe { out.at(i * o.d).f32s_mut(o.d) }, factor);
     }
 }
 

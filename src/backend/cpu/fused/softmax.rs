@@ -75,14 +75,14 @@ pub(super) fn cross_entropy(dense: &Dense, attrs: &CrossEntropy) -> Option<Job> 
         }
         par::pieces(rows, group(n), n as f64 * 0.8 + 10.0, |from, to| {
             let mut scratch = Scratch::new(n);
-            for r in from..to {
+            for (r, &class) in target.iter().enumerate().take(to).skip(from) {
                 // SAFETY: rows are disjoint.
                 let x = unsafe { d.arg(0).at(r * n).f32s(n) };
                 let max = fold::max(x);
                 let e = scratch.f32s(n);
                 row::exp_of(e, x, 1.0, max);
                 let log_sum = row::sum(e).ln();
-                let (t, smooth) = (target[r] as i32, attrs.label_smoothing);
+                let (t, smooth) = (class as i32, attrs.label_smoothing);
                 let loss = if t == attrs.ignore_index {
                     0.0
                 } else {

@@ -146,6 +146,19 @@ fn reductions_over_any_axes() {
 }
 
 #[test]
+fn a_full_reduction_may_go_in_memory_order() {
+    let mut rng = Rng::named(11, "cpu/order");
+    let turned = |rng: &mut Rng| Given::floats(rng, &[50, 7, 90]).seen(|v| v.permute(&[2, 0, 1]));
+    let same = [turned(&mut rng), turned(&mut rng)];
+    let other = [turned(&mut rng), Given::floats(&mut rng, &[90, 50, 7])];
+    for given in [same, other] {
+        check("all", Reduce, &given, &[], Bound { rel: 1e-6, abs: 1e-2 }, |b, x| {
+            vec![b.apply(Prim::Reduce { op: ReduceOp::Sum, axes: vec![0, 1, 2] }, &[&(&x[0] * &x[1])])]
+        });
+    }
+}
+
+#[test]
 fn maxima_keep_nan() {
     let mut rng = Rng::named(7, "cpu/nan");
     for axis in [0, 1] {

@@ -1,6 +1,7 @@
 //! Every region kind against the reference in f64, on odd shapes, strided, broadcast and reversed views, in place, with
 //! several results and with empty tensors. Bounds come from the operations' error analysis, not from what was seen.
 
+mod faults;
 mod fused;
 mod loops;
 mod moves;
