@@ -179,7 +179,8 @@ impl Operands {
                 Source::Slot(_) => {
                     let at = known.iter().position(|k| k.0 == arg.source && (k.1 == ty || k.2 < in_place));
                     if let Some(at) = at.filter(|&k| k < in_place) {
-                        if class != Class::Linear || arg.view.offset != 0 {
+                        // A single element has no strides: it is both `Single` and `Linear`.
+                        if self.strides[r] != self.linear || arg.view.offset != 0 {
                             return Err("an operand reads memory that another element overwrites in place".into());
                         }
                         bitcast = known[at].1 != ty;
