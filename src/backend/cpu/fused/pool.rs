@@ -129,8 +129,10 @@ pub(super) fn job(dense: &Dense, w: Windows, kind: Kind) -> Option<Job> {
                             let (x, y, g) =
                                 (plane(0, large, len_in), plane(1, small, len_out), plane(2, small, len_out));
                             let dx = d.out(0).at(large);
-                            if w.kernel == [1, 2, 2] && w.stride == [1, 2, 2] && w.pad == [0; 3] && w.dilation == [1; 3]
-                            {
+                            // `pad` is what lies before; windows may also reach beyond the end.
+                            let within = (0..3).all(|a| windows[a] * w.stride[a] <= input[a]);
+                            let quarters = w.kernel == [1, 2, 2] && w.stride == [1, 2, 2] && w.dilation == [1; 3];
+                            if quarters && w.pad == [0; 3] && within {
                                 quarter_grad(x, y, g, input, windows, dx);
                             } else {
                                 max_grad(&w, x, y, g, input, windows, dx.f32s_mut(len_in));
