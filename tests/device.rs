@@ -4,3 +4,5 @@
 mod programs;
 #[path = "device/random_graphs.rs"]
 mod random_graphs;
+#[path = "device/steps.rs"]
+mod steps;

@@ -29,12 +29,19 @@ pub fn global_norm(grads: &[&Tensor]) -> Tensor {
     total(sums).sqrt()
 }
 
+/// The sum of scalars. A kernel binds only a few operands, and fusion would put any tree of additions into one: more
+/// scalars than `FEW` are joined to vectors and these summed, which keeps every region small.
+#[track_caller]
 fn total(mut parts: Vec<Tensor>) -> Tensor {
-    // Pairwise: the order of a balanced tree, whose error grows with the logarithm of the number of tensors.
-    while parts.len() > 1 {
-        parts = parts.chunks(2).map(|p| if let [a, b] = p { a + b } else { p[0].clone() }).collect();
+    const FEW: usize = 6;
+    while parts.len() > FEW {
+        let sum = |group: &[Tensor]| {
+            let joined: Vec<Tensor> = group.iter().map(|t| t.reshape([1])).collect();
+            Tensor::cat(&joined.iter().collect::<Vec<_>>(), 0).sum(&[], false)
+        };
+        parts = parts.chunks(FEW).map(sum).collect();
     }
-    parts.remove(0)
+    parts[1..].iter().fold(parts[0].clone(), |a, b| a + b)
 }
 
 /// g * min(1, max_norm / (norm + 1e-6)). Returns the clipped gradients and the norm of order `p` (may be infinite) of
