@@ -165,7 +165,11 @@ impl Operands {
             if single && known[..in_place].iter().any(|k| k.0 == arg.source) {
                 self.strides[r].clone_from(&self.linear);
             }
-            let class = if self.strides[r].iter().all(|&s| s == 0) {
+            // A region of one element reads every operand in the order in which it writes.
+            let lone = in_place > 0 && arg.view.shape.elems() == 1 && arg.view.offset == 0;
+            let class = if lone {
+                Class::Linear
+            } else if self.strides[r].iter().all(|&s| s == 0) {
                 Class::Single
             } else if self.strides[r] == self.linear {
                 Class::Linear
