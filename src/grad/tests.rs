@@ -13,7 +13,7 @@ fn grads(inputs: &[(&[usize], &[f64])], cot: &[f64], f: impl Fn(&[Tensor]) -> Te
     let y = f(&t);
     let c = b.feed("cot", DType::F32, y.shape());
     let wrt: Vec<&Tensor> = t.iter().collect();
-    for (i, g) in vjp(&[y.clone()], &[Some(c)], &wrt).into_iter().enumerate() {
+    for (i, g) in vjp(std::slice::from_ref(&y), &[Some(c)], &wrt).into_iter().enumerate() {
         b.output(format!("{i}"), OutputKind::Fetch, &g.unwrap_or_else(|| t[i].like(0.0)));
     }
     let mut arrays: Vec<Array> = inputs.iter().map(|(s, v)| Array::floats(*s, v.to_vec())).collect();

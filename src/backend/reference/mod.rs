@@ -86,7 +86,7 @@ fn reports(prim: &Prim) -> bool {
 
 /// The rule of each primitive. Types were checked when the graph was built.
 #[deny(clippy::wildcard_enum_match_arm)]
-fn apply(node: &Node, args: &[&Array]) -> Result<Vec<Array>> {
+pub(crate) fn apply(node: &Node, args: &[&Array]) -> Result<Vec<Array>> {
     let one = |a: Array| Ok(vec![a]);
     let out_shape = || node.types[0].shape.clone();
     match &node.prim {

@@ -1,0 +1,24 @@
+//! The registry of cases: every primitive and every composite, on sizes that do not fit any tile. Adding an operation
+//! means adding its cases here and nothing elsewhere: checks, gradient checks and benchmarks iterate over the registry.
+
+mod elementwise;
+mod fused;
+mod index;
+mod linalg;
+mod movement;
+mod reduce;
+
+use super::case::Case;
+
+/// All cases.
+pub fn all() -> Vec<Case> {
+    [elementwise::cases(), movement::cases(), reduce::cases(), linalg::cases(), index::cases(), fused::cases()].concat()
+}
+
+/// Sizes around those of workgroups and tiles, and the smallest ones.
+const SIZES: [usize; 6] = [1, 3, 63, 64, 65, 257];
+
+/// Shapes or attributes as part of a name: `2x3x4`.
+fn by(sizes: &[usize]) -> String {
+    sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
