@@ -1,5 +1,7 @@
 //! Tests of programs on devices.
 
+#[path = "device/cases.rs"]
+mod cases;
 #[path = "device/programs.rs"]
 mod programs;
 #[path = "device/random_graphs.rs"]
