@@ -216,10 +216,8 @@ impl<'a> Walk<'a> {
                 Statement::SubgroupBallot { .. }
                 | Statement::SubgroupGather { .. }
                 | Statement::SubgroupCollectiveOperation { .. } => self.collective("a subgroup operation", flow, found),
-                Statement::Store { pointer, value } => {
-                    if at || self.mixed(*value) || self.mixed(*pointer) {
-                        self.taint(*pointer);
-                    }
+                Statement::Store { pointer, value } if (at || self.mixed(*value) || self.mixed(*pointer)) => {
+                    self.taint(*pointer);
                 }
                 Statement::Call { function, arguments, result } => {
                     let callee = &self.module.functions[*function];

@@ -121,7 +121,7 @@ fn images(task: &Task, input: &str, size: [usize; 2], white: f32) -> Result<(Hos
             .map_err(|_| Error::input(input, "is neither IDX nor .npy nor a text with numbers"))?;
         npy::parse_numbers(text, input)?
     };
-    if values.is_empty() || values.len() % (h * w) != 0 {
+    if values.is_empty() || !values.len().is_multiple_of(h * w) {
         let detail = format!("holds {} numbers; the model takes images of {h}x{w} = {}", values.len(), h * w);
         return Err(Error::input(input, detail));
     }

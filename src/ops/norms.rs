@@ -28,7 +28,7 @@ impl Tensor {
         loc: crate::error::Loc,
     ) -> Tensor {
         let c = self.size(1);
-        if self.rank() < 2 || groups == 0 || c % groups != 0 {
+        if self.rank() < 2 || groups == 0 || !c.is_multiple_of(groups) {
             return self.fail(op, format!("{} does not split into {groups} groups of channels", self.ty()), loc);
         }
         for t in [weight, bias].into_iter().flatten() {

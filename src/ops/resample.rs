@@ -84,8 +84,9 @@ impl Tensor {
             return self.unsqueeze(0).fold(size, u).squeeze(0);
         }
         let k = u.kernel[0] * u.kernel[1];
-        let Some(out) =
-            u.out(size).filter(|o| self.rank() == 3 && k > 0 && self.size(1) % k == 0 && self.size(2) == o[0] * o[1])
+        let Some(out) = u
+            .out(size)
+            .filter(|o| self.rank() == 3 && k > 0 && self.size(1).is_multiple_of(k) && self.size(2) == o[0] * o[1])
         else {
             return self.fail("fold", format!("{} are not the windows {u:?} of images of {size:?}", self.ty()), loc);
         };

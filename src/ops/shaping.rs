@@ -24,7 +24,7 @@ impl Tensor {
         let known: usize = sizes.iter().filter(|&&n| n >= 0).map(|&n| n as usize).product();
         let open = sizes.iter().filter(|&&n| n < 0).count();
         let bad = sizes.iter().any(|&n| n < -1) || open > 1;
-        if bad || (open == 1 && (known == 0 || self.elems() % known != 0)) {
+        if bad || (open == 1 && (known == 0 || !self.elems().is_multiple_of(known))) {
             let detail = format!("{} cannot take the shape {sizes:?}", self.ty());
             return self.fail("reshape", detail, Location::caller());
         }

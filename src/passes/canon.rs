@@ -30,10 +30,10 @@ fn rewrite(r: &mut Rewrite, node: &Node, args: &[Value]) -> Option<Value> {
         return Some(x);
     }
     let one = |r: &mut Rewrite, prim: Prim, args: Vec<Value>| Some(r.push(prim, args, node.types.clone(), node.loc));
-    if node.prim.is_view() {
-        if let Some(s) = constant(r, x) {
-            return splat_once(r, s, node, x);
-        }
+    if node.prim.is_view()
+        && let Some(s) = constant(r, x)
+    {
+        return splat_once(r, s, node, x);
     }
     let inner: Node = r.new.node(x.node).clone();
     let inner_arg = inner.args.first().copied();

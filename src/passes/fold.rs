@@ -22,12 +22,12 @@ pub fn fold(graph: &Graph) -> Graph {
             _ => None,
         };
         known[id.0 as usize] = value;
-        if let Some(s) = value {
-            if node.prim.is_pointwise() {
-                let v = splat(&mut r, s, node);
-                r.set(id, vec![v]);
-                continue;
-            }
+        if let Some(s) = value
+            && node.prim.is_pointwise()
+        {
+            let v = splat(&mut r, s, node);
+            r.set(id, vec![v]);
+            continue;
         }
         match neutral(node, &arg) {
             Some(k) => {

@@ -42,10 +42,10 @@ pub(super) fn fuse(items: &Items, limits: Limits, on: bool, accepts: &dyn Fn(&Cl
     let mut uses = Uses { readers: vec![Vec::new(); n], escapes: vec![false; n] };
     for (i, item) in items.items.iter().enumerate() {
         for arg in &item.args {
-            if let Arg::View { base: Base::Item(p, _), .. } = arg {
-                if uses.readers[*p].last() != Some(&i) {
-                    uses.readers[*p].push(i);
-                }
+            if let Arg::View { base: Base::Item(p, _), .. } = arg
+                && uses.readers[*p].last() != Some(&i)
+            {
+                uses.readers[*p].push(i);
             }
         }
     }

@@ -38,12 +38,12 @@ pub(super) fn assign(draft: &Draft, graph: &Graph, bound: &Bound, reuse: bool) -
         m.of.insert(*value, state_slots[input]);
     }
     for (spec, value) in graph.outputs.iter().zip(&draft.outputs) {
-        if let (OutputKind::Fetch, Some(v)) = (&spec.kind, value) {
-            if !m.of.contains_key(v) {
-                let val = &draft.values[v.0 as usize];
-                let slot = m.slot(val.place, SlotKind::Fetch, val.bytes);
-                m.of.insert(*v, slot);
-            }
+        if let (OutputKind::Fetch, Some(v)) = (&spec.kind, value)
+            && !m.of.contains_key(v)
+        {
+            let val = &draft.values[v.0 as usize];
+            let slot = m.slot(val.place, SlotKind::Fetch, val.bytes);
+            m.of.insert(*v, slot);
         }
     }
     for (i, step) in draft.steps.iter().enumerate() {

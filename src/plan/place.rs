@@ -75,10 +75,10 @@ impl<'a> Placer<'a> {
         let mut wanted: HashSet<(usize, u32)> = self.items.outputs.iter().flatten().copied().collect();
         for (i, item) in self.items.items.iter().enumerate() {
             for arg in &item.args {
-                if let Arg::View { base: Base::Item(p, out), .. } = arg {
-                    if owner[p] != owner[&i] {
-                        wanted.insert((*p, *out));
-                    }
+                if let Arg::View { base: Base::Item(p, out), .. } = arg
+                    && owner[p] != owner[&i]
+                {
+                    wanted.insert((*p, *out));
                 }
             }
         }
@@ -183,13 +183,13 @@ impl<'a> Placer<'a> {
             self.draft.values[id.0 as usize].place = place;
         }
         let mut region = chosen.region;
-        for k in 0..region.args.len() {
+        for (k, view) in views.iter().enumerate() {
             let Source::Slot(id) = region.args[k].source else { continue };
             let here = self.at(id, place);
             region.args[k].source = Source::Slot(here);
             if chosen.copies.contains(&k) {
                 // The candidate shows the dense view already; the copy reads the original one.
-                let copy = self.dense_copy(here, views[k].clone(), region.args[k].dtype, place);
+                let copy = self.dense_copy(here, view.clone(), region.args[k].dtype, place);
                 region.args[k].source = Source::Slot(copy);
             }
         }
@@ -217,10 +217,10 @@ impl<'a> Placer<'a> {
             Source::Slot(id) => Some(self.val(id).bytes),
             Source::Iota => None,
         });
-        if let Some(most) = slots.chain(region.outs.iter().map(|t| t.ty.bytes())).max() {
-            if most > limits.max_slot_bytes {
-                return Some(format!("{most} bytes exceed the limit of {} bytes a buffer", limits.max_slot_bytes));
-            }
+        if let Some(most) = slots.chain(region.outs.iter().map(|t| t.ty.bytes())).max()
+            && most > limits.max_slot_bytes
+        {
+            return Some(format!("{most} bytes exceed the limit of {} bytes a buffer", limits.max_slot_bytes));
         }
         // A kernel of a composite or a movement may take several dispatches: `supports` knows.
         let bounded =

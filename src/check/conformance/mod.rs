@@ -104,10 +104,10 @@ pub fn check(case: &Case, device: &Device, options: &Options) -> std::result::Re
         let got = outcome.results.get(name).ok_or_else(|| format!("{name}: there is no such result"))?;
         compare::compare(name, got, want, case.tolerance(name))?;
     }
-    if options.no_fallback {
-        if let Some(step) = outcome.fallbacks.iter().find(|_| !expect::may_fall_back(case)) {
-            return Err(format!("ran on the CPU: {step}"));
-        }
+    if options.no_fallback
+        && let Some(step) = outcome.fallbacks.iter().find(|_| !expect::may_fall_back(case))
+    {
+        return Err(format!("ran on the CPU: {step}"));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ fn unary_functions_agree_on_ordinary_and_extreme_values() {
     let more =
         [Unary::Cos, Unary::Tanh, Unary::Erf, Unary::Floor, Unary::Round, Unary::Sign, Unary::Abs, Unary::IsFinite];
     for op in ops.into_iter().chain(more) {
-        check(&format!("{op:?}"), Pointwise, &[g.clone()], &[], FEW_ULPS, |b, x| {
+        check(&format!("{op:?}"), Pointwise, std::slice::from_ref(&g), &[], FEW_ULPS, |b, x| {
             vec![b.apply(Prim::Unary(op), &[&x[0]])]
         });
     }
@@ -121,7 +121,7 @@ fn reductions_over_any_axes() {
         for op in [ReduceOp::Sum, ReduceOp::Max] {
             let bound = if op == ReduceOp::Max { EXACT } else { sum };
             let what = format!("{op:?} of {shape:?} over {axes:?}");
-            check(&what, Reduce, &[g.clone()], &[], bound, |b, x| {
+            check(&what, Reduce, std::slice::from_ref(&g), &[], bound, |b, x| {
                 vec![b.apply(Prim::Reduce { op, axes: axes_of.clone() }, &[&x[0]])]
             });
         }
@@ -136,7 +136,7 @@ fn reductions_over_any_axes() {
     }
     let small = Given::floats(&mut rng, &[6, 5]).seen(|v| v.permute(&[1, 0]));
     for axis in [0, 1] {
-        check("prod", Reduce, &[small.clone()], &[], FEW_ULPS, |b, x| {
+        check("prod", Reduce, std::slice::from_ref(&small), &[], FEW_ULPS, |b, x| {
             vec![b.apply(Prim::Reduce { op: ReduceOp::Prod, axes: vec![axis] }, &[&x[0]])]
         });
         check("none", Reduce, &[Given::floats(&mut rng, &[0, 0])], &[], EXACT, |b, x| {
@@ -178,7 +178,9 @@ fn long_sums_do_not_lose_small_terms() {
     words[0] = 3e7f32.to_bits();
     let mut rng = Rng::named(8, "cpu/long");
     let g = Given { words, ..Given::floats(&mut rng, &[n]) };
-    let graph = body(&[g.clone()], |b, x| vec![b.apply(Prim::Reduce { op: ReduceOp::Sum, axes: vec![0] }, &[&x[0]])]);
+    let graph = body(std::slice::from_ref(&g), |b, x| {
+        vec![b.apply(Prim::Reduce { op: ReduceOp::Sum, axes: vec![0] }, &[&x[0]])]
+    });
     let got = f32::from_bits(run(Reduce, &graph, &[g], &[]).unwrap()[0][0]) as f64;
     let want = 3e7 + (n - 1) as f64;
     assert!((got - want).abs() <= 40.0, "{got} for {want}");

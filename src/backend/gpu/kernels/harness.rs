@@ -284,7 +284,7 @@ pub(super) fn check(
         if !variant.is_empty() {
             caps.variants.insert(stem.into(), (*variant).into());
         }
-        let mine = |n: &usize| variant.is_empty() || (n + turn) % 3 == 0;
+        let mine = |n: &usize| variant.is_empty() || (n + turn).is_multiple_of(3);
         for (n, region) in (kernel.samples)().iter().enumerate().filter(|(n, _)| mine(n)) {
             let calls = match (kernel.select)(region, &caps) {
                 Ok(calls) => calls,

@@ -155,7 +155,7 @@ mod tests {
             1 if special => f64::NEG_INFINITY,
             2 if special && i % n == 1 => f64::NAN,
             3 if special && i % n == 1 => f64::INFINITY,
-            4 if special && i % n == 0 => f64::NEG_INFINITY,
+            4 if special && i.is_multiple_of(n) => f64::NEG_INFINITY,
             _ => f64::from((6.0 * noise(3 + arg as u32, i)) as f32),
         }
     }
