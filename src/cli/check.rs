@@ -1,6 +1,6 @@
 //! `kiln check`: every kernel against the reference on this device, or the conformance cases of a folder.
 
-use crate::check::conformance;
+use crate::check::{self, conformance};
 use crate::cli::{DeviceArg, Outcome, print_json};
 use crate::error::{Error, Result};
 use serde_json::json;
@@ -37,10 +37,7 @@ pub fn run(args: &CheckArgs) -> Result<Outcome> {
     }
     match &args.cases {
         Some(dir) => cases(dir, &device, args),
-        None => {
-            let detail = "give a folder of conformance cases";
-            Err(Error::input("--cases", detail))
-        }
+        None => kernels(&device, args),
     }
 }
 
@@ -65,4 +62,32 @@ fn cases(dir: &Path, device: &crate::backend::Device, args: &CheckArgs) -> Resul
         println!("{summary}");
     }
     Ok(if summary.failures.is_empty() { Outcome::Good } else { Outcome::Failed })
+}
+
+fn kernels(device: &crate::backend::Device, args: &CheckArgs) -> Result<Outcome> {
+    let fell_back = |r: &check::Report| args.no_fallback && r.notes.iter().any(|n| n.contains("runs on the CPU"));
+    let reports = check::run(&args.filter, device, |report| {
+        if args.json {
+            return;
+        }
+        println!("{report}");
+        if fell_back(report) {
+            println!("FAIL  {}: a part of it ran on the CPU", report.case);
+        }
+    });
+    if reports.is_empty() {
+        return Err(Error::input(format!("filter {:?}", args.filter), "no case has this in its name"));
+    }
+    let summary = check::Summary::of(&reports);
+    let fallbacks = reports.iter().filter(|r| fell_back(r)).count();
+    if args.json {
+        let row = |r: &check::Report| json!({ "case": r.case, "seed": r.seed, "good": r.verdict.is_good(), "text": r.to_string(), "notes": r.notes });
+        print_json(&json!({
+            "device": device.info().name, "run": summary.run, "failed": summary.failed, "expected": summary.expected,
+            "fell_back": fallbacks, "cases": reports.iter().map(row).collect::<Vec<_>>(),
+        }));
+    } else {
+        println!("{summary}");
+    }
+    Ok(if summary.failed == 0 && fallbacks == 0 { Outcome::Good } else { Outcome::Failed })
 }

@@ -43,7 +43,7 @@ pub struct TrainArgs {
     /// Change any key of the configuration, such as model.dropout=0.1; can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
-    /// The run's folder [default: the first free runs/<preset>-<n>].
+    /// The run's folder; without it the first free one of runs/PRESET-0, runs/PRESET-1, .. is made.
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Continue the run in this folder from its last checkpoint; the result is that of a run never stopped, bit by bit.

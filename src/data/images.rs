@@ -28,7 +28,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// Images [n, height, width] and labels [n] below `classes`. A pixel of `white` becomes 1. Errors name the data `name`.
+    /// Images `[n, height, width]` and labels `[n]` below `classes`. A pixel of `white` becomes 1. Errors name the data `name`.
     pub fn from_idx(images: Idx, labels: Idx, classes: usize, white: f32, name: &str) -> Result<Images> {
         let &[n, height, width] = &images.dims[..] else {
             let detail = format!("images must have 3 dimensions [count, height, width], these have {:?}", images.dims);

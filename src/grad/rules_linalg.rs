@@ -9,11 +9,11 @@ pub(super) fn dot(site: &Site) -> Grads {
     site.binary(|_, b, _, g| apply(g, &b.t()), |a, _, _, g| apply(&a.t(), g))
 }
 
-/// y[p] = sum_q x~[p s + q r - lo] w[q], with x~ = x dilated by l, s the stride and r the dilation of w.
+/// `y[p]` = sum_q x~[p s + q r - lo] `w[q]`, with x~ = x dilated by l, s the stride and r the dilation of w.
 ///
-/// dx[i] = sum_q g[p] w[q] over p s = i l + lo - q r: with q counted from the end, a convolution of g dilated by s
+/// `dx[i]` = sum_q `g[p]` `w[q]` over p s = i l + lo - q r: with q counted from the end, a convolution of g dilated by s
 /// with the flipped w, stride l, dilation r, lo' = (k-1) r - lo.
-/// dw[q] = sum_p g[p] x~[q r + p s - lo]: a convolution of x (dilated by l) with g as the kernel, stride r,
+/// `dw[q]` = sum_p `g[p]` x~[q r + p s - lo]: a convolution of x (dilated by l) with g as the kernel, stride r,
 /// dilation s, lo' = lo, in which channels and batch change roles.
 /// In both, hi' is what makes the size come out: it also restores the remainder that the stride left over.
 pub(super) fn conv(dims: &ConvDims, site: &Site) -> Grads {

@@ -181,7 +181,7 @@ pub enum Prim {
     Reshape(Shape),
     /// `(T[s]) -> T[shape]`: same rank; dimensions of size 1 repeat.
     Broadcast(Shape),
-    /// `(T[s]) -> T[..]`: new dimension d is old dimension perm[d].
+    /// `(T[s]) -> T[..]`: new dimension d is old dimension `perm[d]`.
     Permute(Vec<usize>),
     /// `(T[s]) -> T[len]`: elements start, start+step, ..
     Slice {
@@ -222,7 +222,7 @@ pub enum Prim {
         /// Number of rows of the result.
         rows: usize,
     },
-    /// `(T[s], i32[t]) -> T[t]`: out[i] = in[i with i[axis] = index[i]]; t[d] <= s[d] for d != axis.
+    /// `(T[s], i32[t]) -> T[t]`: `out[i]` = `in[i with i[axis]` = `index[i]`]; `t[d]` <= `s[d]` for d != axis.
     TakeAlong {
         /// Indexed dimension.
         axis: usize,

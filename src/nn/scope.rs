@@ -70,8 +70,8 @@ impl Params {
         Params::with(builder, mode, None, None)
     }
 
-    /// An empty tree. `counter` (u32[4]: seed_lo, seed_hi, step, microbatch) feeds the random numbers; training with
-    /// dropout needs it. `row_weight` (f32[rows]) is 1 for each row of the batch and 0 for rows that only pad it.
+    /// An empty tree. `counter` (`u32[4]`: seed_lo, seed_hi, step, microbatch) feeds the random numbers; training with
+    /// dropout needs it. `row_weight` (`f32[rows]`) is 1 for each row of the batch and 0 for rows that only pad it.
     pub fn with(builder: &Builder, mode: Mode, counter: Option<&Tensor>, row_weight: Option<&Tensor>) -> Params {
         let tree = Tree {
             builder: builder.clone(),

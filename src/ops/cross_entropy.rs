@@ -9,7 +9,7 @@ use std::any::Any;
 use std::panic::Location;
 
 /// `logits[n, c], target i32[n] -> loss[n], max[n], log_sum[n]` with the maximum of the row, log_sum =
-/// log(sum(exp(logits - max))), and loss = -(1-e) logp[target] - e/c sum(logp), logp = logits - max - log_sum, e =
+/// log(sum(exp(logits - max))), and loss = -(1-e) `logp[target]` - e/c sum(logp), logp = logits - max - log_sum, e =
 /// `label_smoothing`. Rows whose target is `ignore_index` have loss 0; any other target outside 0..c is an error at run time.
 ///
 /// The two residuals are kept apart: in their sum the logarithm would drown where logits are large.

@@ -155,7 +155,7 @@ impl Tensor {
         self.slice(starts, lens, steps)
     }
 
-    /// `len[d]` elements of each dimension d: start[d], start[d] + step[d], ..
+    /// `len[d]` elements of each dimension d: `start[d]`, `start[d]` + `step[d]`, ..
     #[track_caller]
     pub fn slice(&self, start: Vec<usize>, len: Vec<usize>, step: Vec<usize>) -> Tensor {
         self.builder().apply(Prim::Slice { start, len, step }, &[self])

@@ -16,7 +16,7 @@ use std::rc::Rc;
 /// The inputs that change with every step, in two small feeds.
 #[derive(Clone, Debug)]
 pub struct StepFeed {
-    /// u32[4]: seed_lo, seed_hi, step (from 0), microbatch: the counter of all random numbers.
+    /// `u32[4]`: seed_lo, seed_hi, step (from 0), microbatch: the counter of all random numbers.
     pub counter: Tensor,
     /// Learning rate, a scalar.
     pub lr: Tensor,
@@ -25,9 +25,9 @@ pub struct StepFeed {
 }
 
 impl StepFeed {
-    /// Name of the feed u32[4].
+    /// Name of the feed `u32[4]`.
     pub const COUNTER: &'static str = "step.counter";
-    /// Name of the feed f32[1].
+    /// Name of the feed `f32[1]`.
     pub const HYPER: &'static str = "step.hyper";
 
     /// Declares the feeds.
@@ -170,9 +170,9 @@ pub struct Applied {
     pub ok: Tensor,
 }
 
-/// Name of the state (u32[1]) that counts suppressed updates.
+/// Name of the state (`u32[1]`) that counts suppressed updates.
 pub const SKIPPED: &str = "status.skipped";
-/// Name of the state (u32[1]) that holds the number (from 1) of the last suppressed update.
+/// Name of the state (`u32[1]`) that holds the number (from 1) of the last suppressed update.
 pub const LAST_SKIPPED: &str = "status.last_skipped";
 
 /// Appends the end of a training step: clips `grads` (of `params.trainable()`, in order), updates parameters, optimizer

@@ -63,7 +63,7 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// to[i] += x[i]
+    /// `to[i]` += `x[i]`
     pub(super) fn add_row(to: &mut [f32], x: &[f32]) {
         for (a, &v) in to.iter_mut().zip(x) {
             *a += v;
@@ -72,7 +72,7 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// to[i] = max(to[i], x[i])
+    /// `to[i]` = max(`to[i]`, `x[i]`)
     pub(super) fn max_row(to: &mut [f32], x: &[f32]) {
         for (a, &v) in to.iter_mut().zip(x) {
             *a = math::max(*a, v);
@@ -81,7 +81,7 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// wide[i] += narrow[i]; narrow[i] = 0
+    /// `wide[i]` += `narrow[i]`; `narrow[i]` = 0
     pub(super) fn flush(wide: &mut [f64], narrow: &mut [f32]) {
         for (a, v) in wide.iter_mut().zip(narrow.iter_mut()) {
             *a += *v as f64;

@@ -1,5 +1,5 @@
 //! Pointwise bodies as register programs. A register is a block of [`BLOCK`] elements in L1; every instruction is one
-//! vectorised loop over a block ([`lanes`]). Constants and what depends on uniform operands alone are computed once per
+//! vectorised loop over a block (`lanes`). Constants and what depends on uniform operands alone are computed once per
 //! task. This file compiles; `runner.rs` executes.
 
 use super::lanes::Convert;

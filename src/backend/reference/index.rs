@@ -22,7 +22,7 @@ fn checked(op: &str, index: i32, at: usize, size: usize) -> Result<usize> {
     })
 }
 
-/// out[i] = table[index[i]]
+/// `out[i]` = `table[index[i]`]
 pub(super) fn take(table: &Array, index: &Array) -> Result<Array> {
     let rows = table.shape[0];
     let width: usize = table.shape[1..].iter().product();
@@ -37,7 +37,7 @@ pub(super) fn take(table: &Array, index: &Array) -> Result<Array> {
     Ok(table.pick(shape, &positions))
 }
 
-/// out = 0; out[to[i]] += src[i], in the order of i. `shape` is that of out.
+/// out = 0; `out[to[i]`] += `src[i]`, in the order of i. `shape` is that of out.
 fn scatter(op: &str, shape: Shape, src: &Array, to: &[usize]) -> Result<Array> {
     fn add<T: Copy>(v: &[T], to: &[usize], n: usize, zero: T, f: impl Fn(T, T) -> T) -> Vec<T> {
         let mut out = vec![zero; n];
@@ -56,7 +56,7 @@ fn scatter(op: &str, shape: Shape, src: &Array, to: &[usize]) -> Result<Array> {
     Ok(Array { shape, data })
 }
 
-/// out = 0; out[index[i]] += src[i], rows in the order of i
+/// out = 0; `out[index[i]`] += `src[i]`, rows in the order of i
 pub(super) fn scatter_add(rows: usize, src: &Array, index: &Array) -> Result<Array> {
     let width: usize = src.shape[1..].iter().product();
     let mut to = Vec::with_capacity(src.shape.elems());
@@ -87,13 +87,13 @@ fn along(op: &str, axis: usize, full: &Shape, index: &Array) -> Result<Vec<usize
     failed.map_or(Ok(to), Err)
 }
 
-/// out[i] = x[i with i[axis] = index[i]]
+/// `out[i]` = `x[i with i[axis]` = `index[i]`]
 pub(super) fn take_along(axis: usize, x: &Array, index: &Array) -> Result<Array> {
     let from = along("take_along", axis, &x.shape, index)?;
     Ok(x.pick(index.shape.clone(), &from))
 }
 
-/// out = 0; out[i with i[axis] = index[i]] += src[i], in row-major order of i
+/// out = 0; `out[i with i[axis]` = `index[i]`] += `src[i]`, in row-major order of i
 pub(super) fn scatter_add_along(axis: usize, shape: &Shape, src: &Array, index: &Array) -> Result<Array> {
     let to = along("scatter_add_along", axis, shape, index)?;
     scatter("scatter_add_along", shape.clone(), src, &to)

@@ -36,7 +36,7 @@ fn moved(shape: Shape, x: &Array, from: impl Fn(&[usize], &mut [usize])) -> Arra
     x.pick(shape, &positions)
 }
 
-/// out[i] = x[i, but 0 where x has size 1]
+/// `out[i]` = `x[i, but 0 where x has size 1]`
 pub(super) fn broadcast(shape: &Shape, x: &Array) -> Array {
     moved(shape.clone(), x, |i, s| {
         for d in 0..s.len() {
@@ -45,7 +45,7 @@ pub(super) fn broadcast(shape: &Shape, x: &Array) -> Array {
     })
 }
 
-/// out[i] = x[j] with j[perm[d]] = i[d]
+/// `out[i]` = `x[j]` with `j[perm[d]`] = `i[d]`
 pub(super) fn permute(perm: &[usize], shape: &Shape, x: &Array) -> Array {
     moved(shape.clone(), x, |i, s| {
         for (d, &p) in perm.iter().enumerate() {
@@ -54,7 +54,7 @@ pub(super) fn permute(perm: &[usize], shape: &Shape, x: &Array) -> Array {
     })
 }
 
-/// out[i] = x[start + i * step]
+/// `out[i]` = `x[start + i * step]`
 pub(super) fn slice(start: &[usize], len: &[usize], step: &[usize], x: &Array) -> Array {
     moved(Shape(len.to_vec()), x, |i, s| {
         for d in 0..s.len() {
@@ -63,7 +63,7 @@ pub(super) fn slice(start: &[usize], len: &[usize], step: &[usize], x: &Array) -
     })
 }
 
-/// out[i] = x[i with i[a] = n[a] - 1 - i[a] for the axes a]
+/// `out[i]` = `x[i with i[a]` = `n[a]` - 1 - `i[a]` for the axes a]
 pub(super) fn reverse(axes: &[usize], x: &Array) -> Array {
     moved(x.shape.clone(), x, |i, s| {
         for d in 0..s.len() {
@@ -72,7 +72,7 @@ pub(super) fn reverse(axes: &[usize], x: &Array) -> Array {
     })
 }
 
-/// out = value, except out[lo + i * (interior + 1)] = x[i] where that lies inside
+/// out = value, except `out[lo + i * (interior + 1)]` = `x[i]` where that lies inside
 pub(super) fn pad(lo: &[i64], interior: &[usize], value: Scalar, shape: &Shape, x: &Array) -> Array {
     const OUTSIDE: usize = usize::MAX;
     let mut positions = Vec::with_capacity(shape.elems());

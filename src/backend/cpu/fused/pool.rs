@@ -69,7 +69,7 @@ impl Windows {
 }
 
 simd_fn! {
-    /// out[i] = max(out[i], x[i * stride])
+    /// `out[i]` = max(`out[i]`, `x[i * stride]`)
     fn max_line(out: &mut [f32], x: &[f32], stride: usize) {
         match stride {
             1 => out.iter_mut().zip(x).for_each(|(o, &x)| *o = math::max(*o, x)),
@@ -80,7 +80,7 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// out[i] += x[i * stride]
+    /// `out[i]` += `x[i * stride]`
     fn add_line(out: &mut [f32], x: &[f32], stride: usize) {
         match stride {
             1 => out.iter_mut().zip(x).for_each(|(o, &x)| *o += x),
@@ -90,7 +90,7 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// out[i * stride] += g[i]
+    /// `out[i * stride]` += `g[i]`
     fn spread_line(out: &mut [f32], g: &[f32], stride: usize) {
         out.iter_mut().step_by(stride).zip(g).for_each(|(o, &g)| *o += g);
     }

@@ -303,7 +303,7 @@ impl Operands {
         out
     }
 
-    /// WGSL for the counter number `c` as a vec4<u32>.
+    /// WGSL for the counter number `c` as a `vec4<u32>`.
     pub fn counter(&self, c: usize) -> String {
         let r = self.readers.len() + c;
         let word = |k: usize| {
