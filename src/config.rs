@@ -33,6 +33,7 @@ pub const KNOBS: &[Knob] = &[
     knob("KILN_NO_KERNELS", "0|1", "0", "composites run as their bodies, without fused kernels"),
     knob("KILN_SERIAL", "0|1", "0", "submit and wait after every dispatch"),
     knob("KILN_TRACE", "FILE", "", "write the timeline of runs to this file"),
+    knob("KILN_REQUIRE_ADAPTER", "0|1", "0", "device tests fail instead of being skipped where there is no adapter"),
     knob("KILN_THREADS", "1..", "all cores", "threads of the CPU path"),
 ];
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub serial: bool,
     /// `KILN_TRACE`
     pub trace: Option<PathBuf>,
+    /// `KILN_REQUIRE_ADAPTER`
+    pub require_adapter: bool,
     /// `KILN_THREADS`
     pub threads: Option<usize>,
 }
@@ -79,6 +82,7 @@ impl Config {
             no_kernels: flag("KILN_NO_KERNELS"),
             serial: flag("KILN_SERIAL"),
             trace: text("KILN_TRACE").map(PathBuf::from),
+            require_adapter: flag("KILN_REQUIRE_ADAPTER"),
             threads: text("KILN_THREADS").and_then(|v| v.parse().ok()).filter(|&n| n > 0),
         }
     }

@@ -68,7 +68,7 @@ fn software() -> Option<Device> {
     match Device::open("software") {
         Ok(device) => Some(device),
         Err(e) => {
-            assert!(std::env::var_os("KILN_REQUIRE_ADAPTER").is_none(), "{e}");
+            assert!(!kiln::config::config().require_adapter, "{e}");
             eprintln!("not run: {e}");
             None
         }

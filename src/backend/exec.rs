@@ -2,9 +2,11 @@
 //! copies between places in between.
 
 use crate::backend::store::Buffer;
-use crate::backend::{Backend, Device, Executable, Work};
+use crate::backend::{Backend, Device, Executable, KernelTime, Work};
+use crate::config::config;
 use crate::error::Result;
 use crate::plan::{Place, Plan, SlotId, Source, Step};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,7 +20,11 @@ enum Part {
 /// A plan bound to buffers.
 pub(super) struct Exec {
     parts: Vec<Part>,
+    runs: u64,
 }
+
+/// The run that is profiled at `KILN_DEBUG=2`: late enough that nothing is compiled in it.
+const PROFILED: u64 = 3;
 
 impl Exec {
     /// Compiles all stretches. `buffers` are those of the plan's slots.
@@ -62,13 +68,18 @@ impl Exec {
             }
         }
         close(&mut parts, &mut open, device.backend(at))?;
-        Ok(Exec { parts })
+        Ok(Exec { parts, runs: 0 })
     }
 
-    /// Starts all steps in order.
+    /// Starts all steps in order. At `KILN_DEBUG=2` one run says what each kernel took, where the device can tell.
     pub fn run(&mut self) -> Result<()> {
+        self.runs += 1;
+        let profiled = self.runs == PROFILED && config().debug >= 2;
         for part in &mut self.parts {
             match part {
+                Part::Steps(e) if profiled && e.profiles() => {
+                    log::debug!("kernels of one run:\n{}", summary(&e.profile()?));
+                }
                 Part::Steps(e) => e.run()?,
                 Part::Cross { from, to, bytes } => to.write(&from.read(*bytes)?.wait()?)?,
             }
@@ -92,6 +103,25 @@ impl Exec {
             Part::Cross { .. } => None,
         })
     }
+}
+
+/// Times per kernel and variant, the most expensive first.
+fn summary(times: &[KernelTime]) -> String {
+    let mut by: BTreeMap<(&str, &str), (usize, f64, u64, u64)> = BTreeMap::new();
+    for t in times {
+        let sum = by.entry((t.kernel, t.variant)).or_default();
+        *sum = (sum.0 + 1, sum.1 + t.ns, sum.2 + t.flops, sum.3 + t.bytes);
+    }
+    let mut rows: Vec<_> = by.into_iter().collect();
+    rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    let line = |((kernel, variant), (count, ns, flops, bytes)): &((&str, &str), (usize, f64, u64, u64))| {
+        let per = |work: u64| work as f64 / ns.max(1.0);
+        let ms = ns / 1e6;
+        format!("{ms:>9.3} ms {count:>4} x {kernel} {variant}: {:.2} GF/s, {:.2} GB/s", per(*flops), per(*bytes))
+    };
+    let total: f64 = times.iter().map(|t| t.ns).sum();
+    let lines: Vec<String> = rows.iter().map(line).collect();
+    format!("{}\n{:>9.3} ms {:>4} in all", lines.join("\n"), total / 1e6, times.len())
 }
 
 fn close(parts: &mut Vec<Part>, open: &mut Vec<Work>, backend: &Arc<dyn Backend>) -> Result<()> {

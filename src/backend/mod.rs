@@ -62,6 +62,10 @@ pub trait Executable {
     fn submits(&self) -> usize {
         0
     }
+    /// True if [`Executable::profile`] can tell times.
+    fn profiles(&self) -> bool {
+        false
+    }
     /// Runs once and gives the device's own time of every kernel launch, in order. Errors where it cannot tell.
     fn profile(&mut self) -> Result<Vec<KernelTime>> {
         Err(Error::input("profile", "this device has no timestamps; measure whole runs by the wall clock"))

@@ -11,7 +11,8 @@ use crate::rng::Rng;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// The one device of this test process, or `None` where there is no adapter at all.
+/// The one device of this test process, or `None` where there is no adapter at all; that is a failure where
+/// `KILN_REQUIRE_ADAPTER` is set.
 pub(crate) fn device() -> Option<&'static Gpu> {
     static DEVICE: OnceLock<Option<Gpu>> = OnceLock::new();
     let open = || {
@@ -19,7 +20,12 @@ pub(crate) fn device() -> Option<&'static Gpu> {
         let request = if all.first()?.caps.software() { Request::Software } else { Request::Gpu };
         Some(Gpu::open(&request).expect("an adapter that is listed opens"))
     };
-    DEVICE.get_or_init(open).as_ref()
+    let device = DEVICE.get_or_init(open).as_ref();
+    assert!(
+        device.is_some() || !crate::config::config().require_adapter,
+        "no adapter, and KILN_REQUIRE_ADAPTER is set"
+    );
+    device
 }
 
 /// The words of each slot that a region reads.

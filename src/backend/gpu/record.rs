@@ -286,6 +286,10 @@ impl Executable for GpuRun {
         self.splits.len()
     }
 
+    fn profiles(&self) -> bool {
+        self.shared.device.tick.is_some()
+    }
+
     fn profile(&mut self) -> Result<Vec<KernelTime>> {
         profile::profile(&self.shared, &self.items)
     }

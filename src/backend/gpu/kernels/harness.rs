@@ -1,8 +1,8 @@
 //! Runs kernel calls on an adapter without the rest of the backend, and compares them with the reference: every sample of a
-//! kernel under every variant, and every mutation, which some sample must catch. One device per test process.
+//! kernel under every variant, and every mutation, which some sample must catch. Uses the one device of the test process.
 
 use super::{Bind, KernelCall, KernelInfo, Mutation};
-use crate::backend::gpu::caps::{AdapterClass, GpuCaps};
+use crate::backend::gpu::caps::GpuCaps;
 use crate::backend::reference::{Array, Precision, Values, eval};
 use crate::dtype::DType;
 use crate::plan::{Region, Source};
@@ -12,19 +12,24 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use wgpu::util::DeviceExt;
 
 pub(super) struct Gpu {
-    device: wgpu::Device,
-    queue: wgpu::Queue,
+    gpu: &'static crate::backend::gpu::Gpu,
     pub caps: GpuCaps,
     /// Pipelines by text: most samples share theirs, and each costs the adapter a compilation.
     pipelines: RefCell<HashMap<Arc<str>, (wgpu::ComputePipeline, wgpu::BindGroupLayout)>>,
 }
 
 impl Gpu {
+    fn device(&self) -> &wgpu::Device {
+        &self.gpu.shared.device.device
+    }
+    fn queue(&self) -> &wgpu::Queue {
+        &self.gpu.shared.device.queue
+    }
     fn pipeline(&self, call: &KernelCall) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
         if let Some(known) = self.pipelines.borrow().get(&call.source) {
             return known.clone();
         }
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        let module = self.device().create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(call.label),
             source: wgpu::ShaderSource::Wgsl(call.source.to_string().into()),
         });
@@ -40,13 +45,13 @@ impl Gpu {
             .collect();
         entries.push(entry(call.bindings.len() as u32, wgpu::BufferBindingType::Uniform));
         let layout =
-            self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            self.device().create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+        let pipeline_layout = self.device().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        let pipeline = self.device().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(call.label),
             layout: Some(&pipeline_layout),
             module: &module,
@@ -59,25 +64,14 @@ impl Gpu {
     }
 }
 
-/// The device, one user at a time; `None` where the machine has no adapter.
+/// The device of all device tests, one kernel test at a time; `None` where the machine has no adapter and need not have.
 pub(super) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
     static GPU: OnceLock<Option<Mutex<Gpu>>> = OnceLock::new();
-    let gpu = GPU.get_or_init(|| pollster::block_on(open()).map(Mutex::new)).as_ref()?;
+    let open = |gpu: &'static crate::backend::gpu::Gpu| {
+        Mutex::new(Gpu { gpu, caps: gpu.gpu_caps().clone(), pipelines: RefCell::default() })
+    };
+    let gpu = GPU.get_or_init(|| crate::backend::gpu::harness::device().map(open)).as_ref()?;
     Some(gpu.lock().unwrap_or_else(|e| e.into_inner()))
-}
-
-async fn open() -> Option<Gpu> {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.ok()?;
-    let info = adapter.get_info();
-    let features = adapter.features() & wgpu::Features::SUBGROUP;
-    let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 8, ..wgpu::Limits::default() };
-    let descriptor =
-        wgpu::DeviceDescriptor { required_features: features, required_limits: limits, ..Default::default() };
-    let (device, queue) = adapter.request_device(&descriptor).await.ok()?;
-    let class = if info.device_type == wgpu::DeviceType::Cpu { AdapterClass::Software } else { AdapterClass::Discrete };
-    let subgroups = (!features.is_empty()).then_some((info.subgroup_min_size, info.subgroup_max_size));
-    Some(Gpu { device, queue, caps: GpuCaps::sample(class, subgroups), pipelines: RefCell::default() })
 }
 
 /// Deterministic numbers in [-1, 1).
@@ -146,7 +140,7 @@ pub(super) fn run(
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let storage = |words: &[u32]| {
         let contents = bytemuck::cast_slice(words);
-        gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
+        gpu.device().create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
     };
     let args: Vec<wgpu::Buffer> = slots.iter().map(|s| storage(s)).collect();
     let poison = |elems: usize| vec![0x7fc0_1234u32; elems.next_multiple_of(4).max(4)];
@@ -163,7 +157,7 @@ pub(super) fn run(
     let mut ready = Vec::new();
     for call in calls {
         let (pipeline, layout) = gpu.pipeline(call);
-        let params = gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+        let params = gpu.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
             label: None,
             contents: &call.params.bytes,
             usage: wgpu::BufferUsages::UNIFORM,
@@ -180,7 +174,7 @@ pub(super) fn run(
             .zip(bound)
             .map(|(binding, b)| wgpu::BindGroupEntry { binding, resource: b.as_entire_binding() })
             .collect();
-        let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        let group = gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &layout,
             entries: &entries,
@@ -188,7 +182,7 @@ pub(super) fn run(
         ready.push((pipeline, group, call.grid));
     }
     let submit = || {
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for (pipeline, group, grid) in &ready {
             if grid.count() > 0 {
@@ -198,8 +192,8 @@ pub(super) fn run(
             }
         }
         drop(pass);
-        gpu.queue.submit([encoder.finish()]);
-        let _ = gpu.device.poll(wgpu::PollType::wait_indefinitely());
+        gpu.queue().submit([encoder.finish()]);
+        let _ = gpu.device().poll(wgpu::PollType::wait_indefinitely());
     };
     submit();
     let mut best = f64::INFINITY;
@@ -209,17 +203,17 @@ pub(super) fn run(
         best = best.min(start.elapsed().as_secs_f64());
     }
     let read = |b: &wgpu::Buffer| {
-        let to = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+        let to = gpu.device().create_buffer(&wgpu::BufferDescriptor {
             label: None,
             size: b.size(),
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
             mapped_at_creation: false,
         });
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(b, 0, &to, 0, b.size());
-        gpu.queue.submit([encoder.finish()]);
+        gpu.queue().submit([encoder.finish()]);
         to.slice(..).map_async(wgpu::MapMode::Read, |_| ());
-        let _ = gpu.device.poll(wgpu::PollType::wait_indefinitely());
+        let _ = gpu.device().poll(wgpu::PollType::wait_indefinitely());
         let view = to.slice(..).get_mapped_range().expect("the buffer is mapped");
         bytemuck::pod_collect_to_vec::<u8, u32>(&view)
     };
@@ -228,7 +222,9 @@ pub(super) fn run(
         words.truncate(o.ty.shape.elems());
         words
     });
-    (results.collect(), best)
+    let results = results.collect();
+    gpu.gpu.shared.wait().expect("the device takes the calls");
+    (results, best)
 }
 
 /// The first element of the results that is not within its bound.
