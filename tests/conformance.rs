@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// What is not supported yet on any device, by the beginning of file names. Strict: a case that matches and passes is a
 /// failure too.
-const UNSUPPORTED: &[&str] = &["module.GRU.", "module.LSTM.", "module.RNN."];
+const UNSUPPORTED: &[&str] = &[];
 
 /// What fails on the software adapter beside that, with `no_fallback`.
 const SOFTWARE: &[&str] = &[];

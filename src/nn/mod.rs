@@ -13,6 +13,7 @@ pub mod init;
 pub mod linear;
 pub mod norm;
 pub mod pool;
+pub mod rnn;
 pub mod scope;
 pub mod sequential;
 mod split;
@@ -29,6 +30,7 @@ pub use init::Init;
 pub use linear::Linear;
 pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm};
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
+pub use rnn::{Gru, Lstm, Rnn, RnnConfig};
 pub use scope::{Mode, ParamSpec, Params, Scope};
 pub use sequential::{Flatten, Sequential};
 pub use transformer::{

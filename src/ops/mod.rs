@@ -21,6 +21,7 @@ pub mod pooling;
 pub mod reduce;
 pub mod reparam;
 pub mod resample;
+pub mod rnn;
 pub mod shaping;
 pub mod softmax;
 pub mod sorting;

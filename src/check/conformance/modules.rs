@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::ir::Tensor;
 use crate::nn::norm::BatchNorm;
 use crate::nn::{
-    BatchNorm1d, BatchNorm2d, Bilinear, Conv2d, Embedding, FeedForwardActivation, GroupNorm, Init, LayerNorm, Linear,
-    Masks, Mode, Module, MultiheadAttention, MultiheadOptions, PRelu, Params, Scope, TransformerConfig,
-    TransformerDecoderLayer, TransformerEncoderLayer,
+    BatchNorm1d, BatchNorm2d, Bilinear, Conv2d, Embedding, FeedForwardActivation, GroupNorm, Gru, Init, LayerNorm,
+    Linear, Lstm, Masks, Mode, Module, MultiheadAttention, MultiheadOptions, PRelu, Params, Rnn, RnnConfig, Scope,
+    TransformerConfig, TransformerDecoderLayer, TransformerEncoderLayer,
 };
 use crate::ops::conv::Padding;
 
@@ -73,6 +73,16 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
             eps: a.float("eps", 1e-5)?,
             momentum: a.float("momentum", 0.1)?,
             affine: a.flag("affine", true)?,
+        })
+    };
+    let rnn = || -> Result<RnnConfig> {
+        Ok(RnnConfig {
+            num_layers: a.count("num_layers", 1)?,
+            bias: a.flag("bias", true)?,
+            batch_first: a.flag("batch_first", false)?,
+            bidirectional: a.flag("bidirectional", false)?,
+            dropout: a.float("dropout", 0.0)?,
+            ..RnnConfig::new(need("input_size")?, need("hidden_size")?)
         })
     };
     match case.name.as_str() {
@@ -166,6 +176,25 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
             let (mask, padding) = (x.opt("memory_mask"), x.opt("memory_key_padding_mask"));
             let cross = Masks { mask: mask.as_ref(), key_padding_mask: padding.as_ref(), is_causal: false };
             Ok(vec![layer.decode(s, &x.arg("tgt")?, &x.arg("memory")?, &own, &cross)])
+        }
+        "RNN" => {
+            let relu = match a.word("nonlinearity", "tanh")?.as_str() {
+                "tanh" => false,
+                "relu" => true,
+                other => return Err(unsupported(format!("nonlinearity {other:?}"))),
+            };
+            let (out, h_n) = Rnn { config: rnn()?, relu }.run(s, &x.arg("input")?, x.opt("h_0").as_ref());
+            Ok(vec![out, h_n])
+        }
+        "LSTM" => {
+            let module = Lstm { config: rnn()?, proj_size: a.count("proj_size", 0)? };
+            let (h_0, c_0) = (x.opt("h_0"), x.opt("c_0"));
+            let (out, h_n, c_n) = module.run(s, &x.arg("input")?, h_0.as_ref(), c_0.as_ref());
+            Ok(vec![out, h_n, c_n])
+        }
+        "GRU" => {
+            let (out, h_n) = Gru::new(rnn()?).run(s, &x.arg("input")?, x.opt("h_0").as_ref());
+            Ok(vec![out, h_n])
         }
         name => Err(unsupported(format!("module {name}"))),
     }
