@@ -17,8 +17,8 @@ pub struct BatchNorm {
     pub num_features: usize,
     /// Added to the variance.
     pub eps: f64,
-    /// Weight of a batch in the running statistics.
-    pub momentum: f64,
+    /// Weight of a batch in the running statistics; `None`: they are the plain average over all batches so far.
+    pub momentum: Option<f64>,
     /// Whether there are a scale and a shift per channel.
     pub affine: bool,
 }
@@ -41,7 +41,7 @@ impl BatchNorm {
             scope.update("num_batches_tracked", &(&count + count.like(1.0)));
         }
         let (weight, bias) = (affine.as_ref().map(|a| &a.0), affine.as_ref().map(|a| &a.1));
-        let (y, mean, var) = match scope.row_weight().filter(|_| scope.training()) {
+        let (y, new_mean, new_var) = match scope.row_weight().filter(|_| scope.training()) {
             Some(rows) if rows.elems() != x.size(0) => {
                 let detail = format!("{}: {} rows, but row weights {}", place(scope), x.size(0), rows.ty());
                 return x.fail(op, detail, loc);
@@ -54,17 +54,28 @@ impl BatchNorm {
                     weight,
                     bias,
                     training: scope.training(),
-                    momentum: self.momentum,
+                    momentum: self.batch_weight(),
                     eps: self.eps,
                 });
-                (out.output, out.running_mean.unwrap_or(mean), out.running_var.unwrap_or(var))
+                (out.output, out.running_mean.unwrap_or(mean.clone()), out.running_var.unwrap_or(var.clone()))
             }
         };
         if scope.training() {
-            scope.update("running_mean", &mean);
-            scope.update("running_var", &var);
+            // The average of n batches from that of n - 1: moved by 1/n of the difference.
+            let n = (&count + count.like(1.0)).cast(DType::F32);
+            let averaged = |old: &Tensor, new: Tensor| match self.momentum {
+                Some(_) => new,
+                None => old + (new - old) / &n,
+            };
+            scope.update("running_mean", &averaged(&mean, new_mean));
+            scope.update("running_var", &averaged(&var, new_var));
         }
         y
+    }
+
+    /// The weight with which a batch replaces the running statistics; 1 gives those of the batch, for the average.
+    fn batch_weight(&self) -> f64 {
+        self.momentum.unwrap_or(1.0)
     }
 
     /// Training with rows of weight 0 or 1: those of weight 0 do not enter the statistics. With n = sum of weights times
@@ -98,7 +109,8 @@ impl BatchNorm {
         }
         // One element only: n - 1 = 0, and torch refuses such a batch; here the biased variance is kept.
         let unbiased = var.reshape([c]) * (&n / (&n - 1.0).maximum(&n.like(1.0)));
-        let moved = |old: &Tensor, new: Tensor| old * (1.0 - self.momentum) + new.detach() * self.momentum;
+        let share = self.batch_weight();
+        let moved = |old: &Tensor, new: Tensor| old * (1.0 - share) + new.detach() * share;
         let (mean, var) = (moved(running.0, mean.reshape([c])), moved(running.1, unbiased));
         (y, mean, var)
     }
@@ -113,7 +125,7 @@ macro_rules! batch_norm {
         impl $name {
             /// With torch's defaults: eps 1e-5, momentum 0.1, scale and shift.
             pub fn new(num_features: usize) -> $name {
-                $name(BatchNorm { num_features, eps: 1e-5, momentum: 0.1, affine: true })
+                $name(BatchNorm { num_features, eps: 1e-5, momentum: Some(0.1), affine: true })
             }
         }
 

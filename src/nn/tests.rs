@@ -185,6 +185,63 @@ fn dropout_drops_a_share_and_its_gradient_the_same() {
     assert_eq!(Dropout::new(0.9).forward(&params.scope(), &x).value(), x.value());
 }
 
+/// After n batches the running statistics are the plain averages, whatever they were at the start.
+#[test]
+fn batch_norm_without_momentum_averages() {
+    let (b, c) = (Builder::new(), 2);
+    let params = Params::new(&b, Mode::Train);
+    let mut norm = BatchNorm1d::new(c);
+    norm.0.momentum = None;
+    let x = b.feed("x", DType::F32, [3, c]);
+    let y = norm.forward(&params.scope(), &x);
+    b.output("y", OutputKind::Fetch, &y);
+    params.emit_updates();
+    let store = Store::new(&Device::open("reference").unwrap());
+    for (name, value) in params.init(1).unwrap() {
+        store.insert(name, &value).unwrap();
+    }
+    let mut program = Program::compile(&store, b.build().unwrap()).unwrap();
+    for values in [[0.0, 1.0, 3.0, 4.0, 6.0, 7.0], [3.0, 1.0, 3.0, 4.0, 3.0, 7.0]] {
+        program.run(&[("x", &HostTensor::f32([3, c], values.to_vec()).unwrap())]).unwrap();
+    }
+    // Means (3, 4) and (3, 4); unbiased variances (9, 9) and (0, 9).
+    close(&store.get("running_mean").unwrap(), &HostTensor::f32([c], vec![3.0, 4.0]).unwrap());
+    close(&store.get("running_var").unwrap(), &HostTensor::f32([c], vec![4.5, 9.0]).unwrap());
+}
+
+#[test]
+fn recurrent_networks() {
+    let b = Builder::new();
+    let params = Params::new(&b, Mode::Eval);
+    let x = b.feed("x", DType::F32, [5, 3]);
+    let lstm = Lstm { proj_size: 2, ..Lstm::new(RnnConfig::new(3, 4).layers(2).bidirectional()) };
+    let (out, h_n, c_n) = lstm.run(&params.scope().child("rnn"), &x, None, None);
+    assert_eq!((&out.shape()[..], &h_n.shape()[..], &c_n.shape()[..]), (&[5, 4][..], &[4, 2][..], &[4, 4][..]));
+    let found = names(&params);
+    let first = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"].map(|n| format!("rnn.{n}_l0"));
+    assert_eq!(found[..5], first);
+    assert_eq!((found.len(), found[19].as_str()), (20, "rnn.weight_hr_l1_reverse"));
+    assert!(params.specs().iter().all(|s| s.init == Init::Uniform { bound: 0.5 }));
+    let gru = Gru::new(RnnConfig::new(3, 4).batch_first());
+    let batch = b.feed("batch", DType::F32, [2, 5, 3]);
+    let (g, last) = gru.run(&params.scope().child("gru"), &batch, None);
+    assert_eq!((&g.shape()[..], &last.shape()[..]), (&[2, 5, 4][..], &[1, 2, 4][..]));
+    let xs = wave([5, 3], 0.7);
+    let (outs, _) = run(&params, &[&out, &h_n, &g, &last], &[("x", &xs), ("batch", &wave([2, 5, 3], 0.9))]);
+    // The last states are rows of the results: forward of the last position, backward of the first.
+    let (o, h) = (outs[0].to_f64(), outs[1].to_f64());
+    assert_eq!((&o[16..18], &o[2..4]), (&h[4..6], &h[6..8]));
+    let (g, last) = (outs[2].to_f64(), outs[3].to_f64());
+    assert_eq!((&g[16..20], &g[36..40]), (&last[..4], &last[4..]));
+
+    let b = Builder::new();
+    let params = Params::new(&b, Mode::Eval);
+    let x = b.feed("x", DType::F32, [5, 2, 7]);
+    Rnn::relu(RnnConfig::new(3, 4)).run(&params.scope().child("net"), &x, None);
+    let e = b.build().unwrap_err().to_string();
+    assert!(e.contains("net") && e.contains("I = 3"), "{e}");
+}
+
 #[test]
 fn padded_rows_do_not_enter_batch_norm() {
     let data = wave([5, 3, 2, 2], 1.7);

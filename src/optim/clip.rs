@@ -32,7 +32,7 @@ pub fn global_norm(grads: &[&Tensor]) -> Tensor {
 /// The sum of scalars. A kernel binds only a few operands, and fusion would put any tree of additions into one: more
 /// scalars than `FEW` are joined to vectors and these summed, which keeps every region small.
 #[track_caller]
-fn total(mut parts: Vec<Tensor>) -> Tensor {
+pub(crate) fn total(mut parts: Vec<Tensor>) -> Tensor {
     const FEW: usize = 6;
     while parts.len() > FEW {
         let sum = |group: &[Tensor]| {

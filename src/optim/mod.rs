@@ -10,6 +10,7 @@ pub mod large_batch;
 pub mod schedule;
 pub mod sgd;
 pub mod step;
+pub mod swats;
 pub mod wrap;
 
 pub use adam::{Adam, AdamW};
@@ -20,6 +21,7 @@ pub use large_batch::{Lamb, Lars};
 pub use schedule::{Schedule, Scheduler};
 pub use sgd::Sgd;
 pub use step::{Applied, StepFeed, UpdateCx, apply};
+pub use swats::Swats;
 pub use wrap::{Ema, Group, Groups, Lookahead, Maximize};
 
 use crate::ir::Tensor;

@@ -247,3 +247,25 @@ fn a_plateau_continues_from_its_saved_state() {
     // 1 best; 2 bad; 3 cut; 4 cools down; 5 bad; 6 cut; 7 cools down; 8 (NaN is not better) bad.
     assert_eq!(rates, [1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]);
 }
+
+#[test]
+fn swats_turns_from_adam_into_sgd() {
+    // A tolerance that the second step meets: gradients that stay the same make every Adam step lr sign(g), up to eps.
+    let rule = Swats { tolerance: 1e-4, eps: 0.0, ..Swats::default() };
+    let mut rig = Rig::new(&rule, 0.1, None, &[1.0, 2.0], &[3.0]);
+    let g = ([1.0, -2.0], [2.0]);
+    rig.step(&g.0, &g.1);
+    // The first step never switches. d = -0.1 sign(g): r = 0.03 / 0.5 = 0.06 at every step, and so is its average.
+    assert_eq!(rig.get("optim.sgd_ratio"), [0.0]);
+    close(&rig.get("a"), &[0.9, 2.1], 1e-5);
+    rig.step(&g.0, &g.1);
+    close(&rig.get("optim.sgd_ratio"), &[0.6], 1e-4);
+    close(&rig.get("a"), &[0.8, 2.2], 1e-5);
+    rig.step(&g.0, &g.1);
+    // u = g, p -= 0.1 * 0.06 u; then u = 1.9 g.
+    close(&rig.get("a"), &[0.794, 2.212], 1e-5);
+    close(&rig.get("b"), &[2.788], 1e-5);
+    rig.step(&g.0, &g.1);
+    close(&rig.get("a"), &[0.7826, 2.2348], 1e-5);
+    close(&rig.get("optim.sgd_ratio"), &[0.6], 1e-4);
+}

@@ -71,7 +71,7 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
         Ok(BatchNorm {
             num_features: need("num_features")?,
             eps: a.float("eps", 1e-5)?,
-            momentum: a.float("momentum", 0.1)?,
+            momentum: if a.get("momentum").is_some() { a.opt_float("momentum")? } else { Some(0.1) },
             affine: a.flag("affine", true)?,
         })
     };

@@ -9,7 +9,7 @@ use crate::ir::Builder;
 use crate::nn::{Init, Mode, Params};
 use crate::optim::{
     AdaBound, Adadelta, Adagrad, Adam, AdamW, Adamax, Lamb, Lars, Lion, Lookahead, Maximize, NAdam, Ngd, Optimizer,
-    RAdam, RmsProp, RmsPropGlobal, Rprop, Sgd, StepFeed, apply,
+    RAdam, RmsProp, RmsPropGlobal, Rprop, Sgd, StepFeed, Swats, apply,
 };
 use std::collections::BTreeMap;
 
@@ -137,6 +137,7 @@ fn build(case: &Case) -> Result<Box<dyn Optimizer>> {
             eps: eps(1e-8)?,
             weight_decay: wd()?,
         }),
+        "SWATS" => Box::new(Swats { betas: betas()?, eps: eps(1e-8)?, tolerance: a.float("tolerance", 1e-9)? }),
         "Lion" => Box::new(Lion { betas: pair("betas", (0.9, 0.99))?, weight_decay: wd()? }),
         name => return Err(unsupported(format!("optimizer {name}"))),
     };
