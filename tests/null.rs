@@ -1,5 +1,7 @@
 //! Tests of what needs no device: passes and planner.
 
+#[path = "null/keep.rs"]
+mod keep;
 #[path = "null/plans.rs"]
 mod plans;
 #[path = "null/properties.rs"]

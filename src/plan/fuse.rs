@@ -12,9 +12,9 @@ use crate::shape::Shape;
 use std::collections::BTreeSet;
 
 /// Longest epilogue or prologue, in items: beyond it kernels would run out of registers, and compile slowly.
-const MAX_ATTACHED: usize = 24;
+pub(super) const MAX_ATTACHED: usize = 32;
 /// Largest pointwise cluster, in items, for the same reasons.
-const MAX_CLUSTER: usize = 64;
+pub(super) const MAX_CLUSTER: usize = 64;
 
 /// What fusion made of the items.
 pub(super) struct Clusters {
@@ -156,8 +156,9 @@ impl Fuser<'_> {
                 // `next` is the last in order; if it is the only exit, it is the result.
                 if exits == 1 && members.last() == Some(&next) && self.leaves(next, &members) {
                     let kind = self.items.items[d].kind;
-                    let cluster = Cluster { kind, shape: shape.clone(), members: members.clone() };
-                    if self.small(&cluster) {
+                    let mut cluster = Cluster { kind, shape: shape.clone(), members: members.clone() };
+                    self.take_copies(&mut cluster);
+                    if cluster.members.len() <= MAX_ATTACHED + 1 && self.small(&cluster) {
                         best = Some(cluster);
                     }
                 }
@@ -167,6 +168,22 @@ impl Fuser<'_> {
             }
             if let Some(cluster) = best.filter(|c| (self.accepts)(c)) {
                 self.replace(self.of[d], cluster);
+            }
+        }
+    }
+
+    /// Adds the copies that were made for this cluster: what only its members read.
+    fn take_copies(&self, cluster: &mut Cluster) {
+        let mut open: BTreeSet<usize> = cluster.members.iter().flat_map(|&m| self.producers(m)).collect();
+        while let Some(p) = open.pop_last() {
+            let inside = |q: &usize| cluster.members.binary_search(q).is_ok();
+            let only = self.uses.readers[p].iter().all(|q| inside(q) && self.reads_whole(*q, &|x| x == p));
+            if self.items.items[p].copied && only && self.alone(p) && self.fits(p, &cluster.shape, &|_| false) {
+                let at = cluster.members.partition_point(|&m| m < p);
+                if cluster.members.get(at) != Some(&p) {
+                    cluster.members.insert(at, p);
+                    open.extend(self.producers(p));
+                }
             }
         }
     }
@@ -213,6 +230,12 @@ impl Fuser<'_> {
 
     /// Merges pointwise clusters along the edges between them.
     fn edges(&mut self) {
+        // Copies first join those that they were made for; else they might join the region that they relieve.
+        for p in (0..self.items.items.len()).rev().filter(|&p| self.items.items[p].copied) {
+            for r in self.uses.readers[p].clone() {
+                self.merge(self.of[p], self.of[r]);
+            }
+        }
         for c in 0..self.items.items.len() {
             for p in self.producers(c) {
                 self.merge(self.of[p], self.of[c]);

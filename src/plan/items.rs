@@ -59,6 +59,8 @@ pub(super) struct Item {
     pub shape: Shape,
     /// Where the user's source made it.
     pub loc: Loc,
+    /// Made by the planner for one region alone, which computes a value again instead of reading it.
+    pub copied: bool,
 }
 
 /// A graph as items, in topological order.
@@ -94,7 +96,15 @@ pub(super) fn items(graph: &Graph) -> Result<Items> {
                 let shape =
                     if kind == RegionKind::Reduce { args[0].shape().clone() } else { node.types[0].shape.clone() };
                 let types = node.types.clone();
-                let id = b.push(Item { prim: Some(p.clone()), kind, args, outs: types, shape, loc: node.loc });
+                let id = b.push(Item {
+                    prim: Some(p.clone()),
+                    kind,
+                    args,
+                    outs: types,
+                    shape,
+                    loc: node.loc,
+                    copied: false,
+                });
                 node.types.iter().enumerate().map(|(out, t)| whole(Base::Item(id, out as u32), t)).collect()
             }
         };
@@ -165,7 +175,7 @@ impl ItemBuilder {
         let shape = arg.shape().clone();
         let outs = vec![Type { dtype: arg.dtype(), shape: shape.clone() }];
         self.copies.insert(arg.clone(), self.out.items.len());
-        self.push(Item { prim: None, kind: RegionKind::Pointwise, args: vec![arg], outs, shape, loc })
+        self.push(Item { prim: None, kind: RegionKind::Pointwise, args: vec![arg], outs, shape, loc, copied: false })
     }
 
     /// `arg` as a view of memory: constants become one element, repeated by stride 0; integers are written out.

@@ -7,6 +7,7 @@
 pub mod caps;
 mod fuse;
 mod items;
+mod keep;
 mod memory;
 mod order;
 mod place;
@@ -229,8 +230,14 @@ pub fn plan(graph: &Graph, device: &dyn Caps, host: Option<&dyn Caps>, options: 
     if options.fuse {
         items = recompute::recompute(items);
     }
-    let clusters =
-        fuse::fuse(&items, device.limits(), options.fuse, &|cluster| fuse::accepted(&items, cluster, device));
+    let fused = |items: &items::Items| {
+        fuse::fuse(items, device.limits(), options.fuse, &|cluster| fuse::accepted(items, cluster, device))
+    };
+    let mut clusters = fused(&items);
+    if options.fuse {
+        items = keep::keep(items, clusters.list, device.limits());
+        clusters = fused(&items);
+    }
     let mut draft = place::Placer::new(&graph, &items, device, host).run(&clusters.list)?;
     notes.append(&mut draft.notes);
     notes.sort();

@@ -103,7 +103,7 @@ fn is_cheap(item: &Item) -> bool {
 }
 
 /// The items that lead to an output.
-fn alive(all: Items) -> Items {
+pub(super) fn alive(all: Items) -> Items {
     let mut live = vec![false; all.items.len()];
     all.outputs.iter().flatten().for_each(|(p, _)| live[*p] = true);
     for (i, item) in all.items.iter().enumerate().rev() {

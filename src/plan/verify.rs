@@ -157,3 +157,111 @@ fn step_writes(step: &Step) -> Vec<SlotId> {
 fn fail<T>(detail: String) -> Result<T> {
     Err(Error::internal("plan verifier", detail))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::reference::Reference;
+    use crate::ir::Builder;
+    use crate::plan::{Caps, fuse, items, memory, order, place};
+    use crate::{DType, passes};
+
+    struct Planned {
+        plan: Plan,
+        draft: Draft,
+        graph: Graph,
+        bound: Bound,
+    }
+
+    impl Planned {
+        fn verify(&self) -> Result<()> {
+            verify(&self.plan, &self.draft, &self.graph, &self.bound)
+        }
+
+        fn region(&mut self, step: usize) -> &mut Region {
+            match &mut self.plan.steps[step] {
+                Step::Run { region, .. } => region,
+                Step::Copy { .. } => panic!("step {step} is a copy"),
+            }
+        }
+
+        #[track_caller]
+        fn must_fail(&self, with: &str) {
+            let message = self.verify().unwrap_err().to_string();
+            assert!(message.contains(with), "{message}\n{}", self.plan);
+        }
+    }
+
+    /// Steps 0 to 3: a = exp x; c = tanh a; d = a + c; the state p becomes p + d.
+    fn planned(reuse: bool) -> Planned {
+        let b = Builder::new();
+        let x = b.feed("x", DType::F32, [64]);
+        let p = b.state("p", DType::F32, [64]);
+        let a = x.exp();
+        let d = &a + &a.tanh();
+        b.output("p", OutputKind::State, &(&p + &d));
+        let device = Reference::new();
+        let (graph, _) = passes::run(&b.build().unwrap(), &device, true).unwrap();
+        let items = items::items(&graph).unwrap();
+        let clusters = fuse::fuse(&items, device.limits(), false, &|_| true);
+        let mut draft = place::Placer::new(&graph, &items, &device, None).run(&clusters.list).unwrap();
+        let bound = order::order(&mut draft, &graph, reuse).unwrap();
+        let plan = memory::assign(&draft, &graph, &bound, reuse);
+        let planned = Planned { plan, draft, graph, bound };
+        planned.verify().unwrap();
+        planned
+    }
+
+    #[test]
+    fn a_live_slot_that_is_overwritten_is_found() {
+        let mut p = planned(true);
+        let a = p.region(0).outs[0].slot;
+        let tanh = p.region(1);
+        tanh.outs[0].slot = a;
+        tanh.in_place[0] = Some(0);
+        p.must_fail("step 2 needs value");
+    }
+
+    #[test]
+    fn a_read_before_the_write_is_found() {
+        let mut p = planned(false);
+        p.plan.steps.swap(0, 1);
+        p.draft.steps.swap(0, 1);
+        p.must_fail("which holds None");
+    }
+
+    #[test]
+    fn an_operand_that_aliases_a_result_is_found() {
+        let mut p = planned(true);
+        let a = p.region(0).outs[0].slot;
+        p.region(1).outs[0].slot = a;
+        p.region(1).in_place[0] = None;
+        p.must_fail("without saying so");
+        p.region(1).in_place[0] = Some(7);
+        p.must_fail("may not write result 0 over argument 7");
+    }
+
+    #[test]
+    fn a_state_that_is_not_copied_back_is_found() {
+        let mut p = planned(false);
+        assert!(matches!(p.plan.steps.pop(), Some(Step::Copy { .. })), "{}", p.plan);
+        p.draft.steps.pop();
+        p.must_fail("not in its slot at the end");
+    }
+
+    #[test]
+    fn a_state_that_gets_another_value_is_found() {
+        let mut p = planned(true);
+        let state = p.plan.slots.iter().position(|s| s.kind == SlotKind::State("p".into())).unwrap();
+        p.region(0).outs[0].slot = SlotId(state as u32);
+        p.must_fail("writes another value into state");
+    }
+
+    #[test]
+    fn a_slot_that_is_too_small_is_found() {
+        let mut p = planned(true);
+        let a = p.region(0).outs[0].slot;
+        p.plan.slots[a.0 as usize].bytes -= 4;
+        p.must_fail("beyond the 252 bytes");
+    }
+}

@@ -1,0 +1,64 @@
+//! What the backward pass computes again instead of reading: the forward's regions store no intermediate results.
+
+use crate::training_steps::planned;
+use kiln::grad::grad;
+use kiln::ir::{OutputKind, Prim, Unary};
+use kiln::ops::Gelu;
+use kiln::plan::{Plan, Region, RegionKind, Step};
+use kiln::{Builder, DType, Tensor};
+
+fn regions(plan: &Plan) -> impl Iterator<Item = &Region> {
+    plan.steps.iter().filter_map(|s| match s {
+        Step::Run { region, .. } => Some(region),
+        Step::Copy { .. } => None,
+    })
+}
+
+/// The gradients of a perceptron with one hidden layer of [128, 256].
+fn perceptron(activation: impl Fn(&Tensor) -> Tensor) -> Plan {
+    let b = Builder::new();
+    let x = b.feed("x", DType::F32, [128, 64]);
+    let params = [("w1", vec![256, 64]), ("b1", vec![256]), ("w2", vec![32, 256])];
+    let [w1, b1, w2] = params.map(|(name, shape)| b.state(name, DType::F32, shape));
+    let hidden = x.matmul(&w1.t()) + &b1;
+    let loss = activation(&hidden).matmul(&w2.t()).square().mean(&[], false);
+    for (k, g) in grad(&loss, &[&w1, &b1, &w2]).iter().enumerate() {
+        b.output(format!("g{k}"), OutputKind::Fetch, g);
+    }
+    planned(&b.build().unwrap())
+}
+
+/// How many tensors of the hidden layer's size are written. Three are needed: before the activation, after it, and the
+/// gradient before it.
+fn stored(plan: &Plan) -> usize {
+    regions(plan).flat_map(|r| &r.outs).filter(|t| t.ty.shape.elems() == 128 * 256).count()
+}
+
+#[test]
+fn activations_store_no_intermediates() {
+    for (name, plan) in [
+        ("gelu", perceptron(|x| x.gelu(Gelu::Exact))),
+        ("gelu by tanh", perceptron(|x| x.gelu(Gelu::Tanh))),
+        ("relu", perceptron(Tensor::relu)),
+        ("elu", perceptron(|x| x.elu(1.0))),
+    ] {
+        assert_eq!(stored(&plan), 3, "{name}\n{plan}");
+        // The gradient before the activation is the epilogue of the product that makes the one after it.
+        let alone =
+            regions(&plan).filter(|r| r.kind == RegionKind::Pointwise && r.outs[0].ty.shape.elems() == 128 * 256);
+        assert_eq!(alone.count(), 1, "{name}\n{plan}");
+    }
+}
+
+/// Both sides of `x == max(x)` must see the same bits, so x is stored, however cheap it is.
+#[test]
+fn what_is_compared_is_not_computed_twice() {
+    let b = Builder::new();
+    let [x, y, z] = ["x", "y", "z"].map(|name| b.feed(name, DType::F32, [128, 256]));
+    let t = (&x * &y + &z).tanh();
+    let loss = t.amax(&[1], false).sum(&[], false);
+    b.output("g", OutputKind::Fetch, &grad(&loss, &[&x])[0]);
+    let plan = planned(&b.build().unwrap());
+    let tanh = |r: &&Region| r.body.nodes.iter().any(|n| matches!(n.prim, Prim::Unary(Unary::Tanh)));
+    assert_eq!(regions(&plan).filter(tanh).count(), 1, "{plan}");
+}
