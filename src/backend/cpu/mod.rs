@@ -4,6 +4,7 @@
 //! `compile` turns each region into a job, a closure with its memory resolved; `run` calls them in order, each parallel
 //! inside. Results do not depend on the number of threads. What has no fast job runs through the reference.
 
+mod along;
 mod conv;
 mod dot;
 mod fallback;
@@ -24,13 +25,14 @@ mod source;
 mod tests;
 mod unfold;
 
-use crate::backend::{Backend, BackendKind, BufferId, DeviceInfo, Executable, Pending, Work};
+use crate::backend::{Backend, BackendKind, BufferId, DeviceInfo, Executable, KernelTime, Pending, Work};
 use crate::error::{Error, Result};
 use crate::ir::{Call, Prim, Type};
 use crate::plan::{Caps, Limits, Region, RegionKind};
 use memory::{Buffer, Table};
 use source::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// One region or copy, ready to run again and again.
 type Job = Box<dyn Fn() -> Result<()> + Send + Sync>;
@@ -118,9 +120,9 @@ impl Backend for Cpu {
     }
 
     fn compile(&self, work: &[Work]) -> Result<Box<dyn Executable>> {
-        let mut jobs: Vec<Job> = Vec::with_capacity(work.len());
+        let mut jobs: Vec<Timed> = Vec::with_capacity(work.len());
         for item in work {
-            jobs.push(match item {
+            let job: Job = match item {
                 Work::Copy { from, to, bytes } => {
                     let (from, to, bytes) = (self.table.get(*from)?, self.table.get(*to)?, *bytes);
                     check_size("copy", bytes, &from)?;
@@ -138,7 +140,8 @@ impl Backend for Cpu {
                     let bound = Bound::new(region, args.collect::<Result<_>>()?, outs.collect::<Result<_>>()?)?;
                     job(&bound)?
                 }
-            });
+            };
+            jobs.push(Timed::new(item, job));
         }
         Ok(Box::new(Jobs { jobs, run_lock: self.run_lock.clone() }))
     }
@@ -166,7 +169,7 @@ fn job(bound: &Bound) -> Result<Job> {
         | RegionKind::Take
         | RegionKind::ScatterAdd
         | RegionKind::TakeAlong => movement::job(bound),
-        RegionKind::CumSum | RegionKind::Sort | RegionKind::ScatterAddAlong => None,
+        RegionKind::CumSum | RegionKind::Sort | RegionKind::ScatterAddAlong => along::job(bound),
     };
     match fast {
         Some(job) => Ok(job),
@@ -200,19 +203,80 @@ impl Pending for Done {
     }
 }
 
+/// A job with what a profile says of it.
+struct Timed {
+    job: Job,
+    kernel: &'static str,
+    variant: &'static str,
+    bytes: u64,
+}
+
+impl Timed {
+    fn new(work: &Work, job: Job) -> Timed {
+        let (kernel, variant, bytes) = match work {
+            Work::Copy { bytes, .. } => ("copy", "", 2 * bytes),
+            Work::Run { region, .. } => {
+                let reads = region.args.iter().map(|a| a.view.shape.elems() * crate::DType::BYTES);
+                let (kernel, variant) = name(region);
+                (kernel, variant, reads.chain(region.outs.iter().map(|t| t.ty.bytes())).sum())
+            }
+        };
+        Timed { job, kernel, variant, bytes: bytes as u64 }
+    }
+}
+
+/// The kind of a region, and for a composite which one.
+fn name(region: &Region) -> (&'static str, &'static str) {
+    let kernel = match region.kind {
+        RegionKind::Pointwise => "pointwise",
+        RegionKind::Reduce => "reduce",
+        RegionKind::ArgMax => "argmax",
+        RegionKind::CumSum => "cumsum",
+        RegionKind::Sort => "sort",
+        RegionKind::Pad => "pad",
+        RegionKind::Concat => "concat",
+        RegionKind::Dot => "dot",
+        RegionKind::Conv => "conv",
+        RegionKind::Take => "take",
+        RegionKind::ScatterAdd => "scatter_add",
+        RegionKind::TakeAlong => "take_along",
+        RegionKind::ScatterAddAlong => "scatter_add_along",
+        RegionKind::Fused => "fused",
+    };
+    match region.body.outputs.first().map(|o| &region.body.node(o.value.node).prim) {
+        Some(Prim::Call(call)) => (kernel, call.composite.name()),
+        _ => (kernel, ""),
+    }
+}
+
 /// Jobs in order.
 struct Jobs {
-    jobs: Vec<Job>,
+    jobs: Vec<Timed>,
     run_lock: Arc<Mutex<()>>,
 }
 
 impl Executable for Jobs {
     fn run(&mut self) -> Result<()> {
         let _guard = self.run_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.jobs.iter().try_for_each(|job| job())
+        self.jobs.iter().try_for_each(|timed| (timed.job)())
     }
 
     fn dispatches(&self) -> usize {
         self.jobs.len()
+    }
+
+    fn profiles(&self) -> bool {
+        true
+    }
+
+    fn profile(&mut self) -> Result<Vec<KernelTime>> {
+        let _guard = self.run_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = |timed: &Timed| {
+            let start = Instant::now();
+            (timed.job)()?;
+            let ns = start.elapsed().as_nanos() as f64;
+            Ok(KernelTime { kernel: timed.kernel, variant: timed.variant, ns, flops: 0, bytes: timed.bytes })
+        };
+        self.jobs.iter().map(time).collect()
     }
 }

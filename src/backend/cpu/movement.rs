@@ -111,7 +111,7 @@ fn concat(bound: &Bound, node: &Node) -> Option<Job> {
 }
 
 /// The indices as positions below `size`; the first bad one is the error.
-fn positions(op: &str, indices: &[u32], size: usize) -> Result<()> {
+pub(super) fn positions(op: &str, indices: &[u32], size: usize) -> Result<()> {
     match indices.iter().position(|&i| (i as i32) < 0 || i as usize >= size) {
         None => Ok(()),
         Some(at) => {

@@ -138,6 +138,40 @@ fn rows_by_index_and_their_sums() {
 }
 
 #[test]
+fn lines_along_an_axis() {
+    let mut rng = Rng::named(26, "cpu/lines");
+    // f64 sums, rounded at each element.
+    let sums = Bound { rel: 1e-7, abs: 1e-12 };
+    for axis in [0, 1, 2] {
+        let given = [Given::floats(&mut rng, &[30, 7, 40]).seen(|v| v.permute(&[0, 2, 1]))];
+        check("cumsum", RegionKind::CumSum, &given, &[], sums, |b, x| vec![b.apply(Prim::CumSum { axis }, &[&x[0]])]);
+        let whole = [Given::below(&mut rng, &[30, 7, 40], 1 << 20)];
+        check("cumsum", RegionKind::CumSum, &whole, &[], EXACT, |b, x| vec![b.apply(Prim::CumSum { axis }, &[&x[0]])]);
+        for descending in [false, true] {
+            // Many equal elements, both zeros, infinities and a NaN.
+            let mut few = Given::below(&mut rng, &[30, 7, 40], 5);
+            few.words.iter_mut().for_each(|w| *w = (*w as f32 - 2.0).to_bits());
+            few.dtype = crate::dtype::DType::F32;
+            for (i, x) in [-0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0].into_iter().enumerate() {
+                few.words[i * 40 + i] = x.to_bits();
+            }
+            for given in [few, Given::below(&mut rng, &[30, 7, 40], 9), Given::floats(&mut rng, &[30, 7, 40])] {
+                check("sort", RegionKind::Sort, &[given], &[], EXACT, |b, x| {
+                    b.apply_multi(Prim::Sort { axis, descending }, &[&x[0]])
+                });
+            }
+        }
+        let mut shape = [30, 7, 40];
+        shape[axis] = 11;
+        shape[(axis + 1) % 3] += 2;
+        let given = [Given::floats(&mut rng, &[30, 7, 40]), Given::below(&mut rng, &[30, 7, 40], 11)];
+        check("scatter along", RegionKind::ScatterAddAlong, &given, &[], sums, |b, x| {
+            vec![b.apply(Prim::ScatterAddAlong { axis, shape: shape.into() }, &[&x[0], &x[1]])]
+        });
+    }
+}
+
+#[test]
 fn an_index_out_of_range_names_its_place() {
     let mut rng = Rng::named(25, "cpu/range");
     let mut given = [Given::floats(&mut rng, &[4, 3]), Given::below(&mut rng, &[6], 4)];
