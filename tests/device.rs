@@ -1,5 +1,7 @@
 //! Tests of programs on devices.
 
+#[path = "device/budgets.rs"]
+mod budgets;
 #[path = "device/cases.rs"]
 mod cases;
 #[path = "device/programs.rs"]

@@ -97,6 +97,11 @@ impl Exec {
         self.executables().map(|e| e.submits()).sum()
     }
 
+    /// Different compiled kernels, summed over the backends' parts.
+    pub fn pipelines(&self) -> usize {
+        self.executables().map(|e| e.pipelines()).sum()
+    }
+
     fn executables(&self) -> impl Iterator<Item = &dyn Executable> {
         self.parts.iter().filter_map(|p| match p {
             Part::Steps(e) => Some(&**e),

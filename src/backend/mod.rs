@@ -66,6 +66,11 @@ pub trait Executable {
     fn profiles(&self) -> bool {
         false
     }
+
+    /// Different compiled kernels (pipelines) that a run uses; 0 where nothing is compiled.
+    fn pipelines(&self) -> usize {
+        0
+    }
     /// Runs once and gives the device's own time of every kernel launch, in order. Errors where it cannot tell.
     fn profile(&mut self) -> Result<Vec<KernelTime>> {
         Err(Error::input("profile", "this device has no timestamps; measure whole runs by the wall clock"))

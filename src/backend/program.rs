@@ -39,6 +39,8 @@ pub struct Stats {
     pub dispatches: usize,
     /// Submits to the device.
     pub submits: usize,
+    /// Different compiled kernels (pipelines) that a run uses; 0 on backends that compile none.
+    pub pipelines: usize,
     /// Regions that run on the CPU for want of support.
     pub fallbacks: usize,
     /// Composites that run as their bodies for want of a kernel.
@@ -174,6 +176,7 @@ impl Program {
         Stats {
             dispatches: self.exec.dispatches(),
             submits: self.exec.submits(),
+            pipelines: self.exec.pipelines(),
             fallbacks: self.plan.steps.iter().filter(|s| matches!(s, Step::Run { place: Place::Host, .. })).count(),
             inlined: self.plan.notes.iter().filter(|n| matches!(n, Note::Inlined { .. })).count(),
         }

@@ -252,6 +252,11 @@ impl Trainer {
         Ok(())
     }
 
+    /// The compiled training step for a batch size, once [`Trainer::prepare`] or a first step has made it.
+    pub fn step_program(&self, batch: usize) -> Option<&Program> {
+        self.steps.get(&batch)
+    }
+
     /// Gives first contents to what is not in the store yet.
     fn fill(&mut self, specs: Vec<ParamSpec>) -> Result<()> {
         let new: Vec<ParamSpec> = specs.into_iter().filter(|s| !self.store.contains(&s.name)).collect();

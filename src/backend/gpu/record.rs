@@ -290,6 +290,14 @@ impl Executable for GpuRun {
         self.shared.device.tick.is_some()
     }
 
+    fn pipelines(&self) -> usize {
+        let used = self.items.iter().filter_map(|i| match i {
+            Item::Dispatch(d) => Some(Arc::as_ptr(&d.pipeline)),
+            Item::Copy { .. } => None,
+        });
+        used.collect::<std::collections::BTreeSet<_>>().len()
+    }
+
     fn profile(&mut self) -> Result<Vec<KernelTime>> {
         profile::profile(&self.shared, &self.items)
     }
