@@ -245,7 +245,7 @@ mod tests {
             reduce_prod argmax cumsum sort reshape broadcast permute slice pad reverse concat dot conv take scatter_add \
             take_along scatter_add_along softmax softmax_grad log_softmax log_softmax_grad cross_entropy \
             cross_entropy_grad attention attention_grad batch_norm batch_norm_grad layer_norm layer_norm_grad max_pool \
-            max_pool_grad sum_pool sum_pool_grad";
+            max_pool_grad sum_pool sum_pool_grad rnn_tanh rnn_relu lstm gru";
         let missing: Vec<&str> = names.split_whitespace().filter(|n| !seen.contains(*n)).collect();
         assert!(missing.is_empty(), "no case has {missing:?}");
     }

@@ -9,6 +9,7 @@ use crate::ops::batch_norm::{BatchNorm, BatchNormGrad};
 use crate::ops::cross_entropy::{CrossEntropy, CrossEntropyGrad};
 use crate::ops::layer_norm::{LayerNorm, LayerNormGrad};
 use crate::ops::pool::{MaxPool, MaxPoolGrad, SumPool, SumPoolGrad};
+use crate::ops::rnn::{Cell, Recurrence};
 use crate::ops::softmax::{LogSoftmax, LogSoftmaxGrad, Softmax, SoftmaxGrad};
 
 fn unit() -> Gen {
@@ -21,7 +22,7 @@ fn call<C: Composite + Clone>(name: String, composite: C) -> Case {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [softmax(), cross_entropy(), attention(), batch_norm(), layer_norm(), pooling()].concat()
+    [softmax(), cross_entropy(), attention(), batch_norm(), layer_norm(), pooling(), recurrence()].concat()
 }
 
 fn softmax() -> Vec<Case> {
@@ -224,6 +225,30 @@ fn layer_norm() -> Vec<Case> {
                 .f32([65], weight.clone())
                 .f32([65], unit()),
         );
+    }
+    out
+}
+
+fn recurrence() -> Vec<Case> {
+    let mut out = Vec::new();
+    // Steps, batch, state, projected state.
+    for ([t, b, h, p], reverse) in [([1, 1, 1, 1], false), ([4, 3, 5, 5], true), ([3, 2, 17, 9], false)] {
+        for cell in [Cell::Tanh, Cell::Relu, Cell::Lstm, Cell::Gru] {
+            let (composite, rows) = (Recurrence { cell, reverse }, cell.gates() * h);
+            let p = if cell == Cell::Lstm { p } else { h };
+            let weight = Gen::Normal(0.0, 1.0 / (h as f64).sqrt());
+            let name = format!("{}/{}", composite.name(), by(&[t, b, h, p]));
+            let case =
+                call(name, composite).f32([t, b, rows], unit()).f32([rows, p], weight.clone()).f32([b, p], unit());
+            let case = match cell {
+                Cell::Tanh | Cell::Relu => case,
+                Cell::Lstm if p < h => case.f32([b, h], unit()).f32([p, h], weight),
+                Cell::Lstm => case.f32([b, h], unit()),
+                Cell::Gru => case.f32([rows], unit()),
+            };
+            // Differences may step over the kink of relu.
+            out.push(if cell == Cell::Relu { case } else { case.grad() });
+        }
     }
     out
 }
