@@ -43,6 +43,7 @@ fn main(
         return;
     }
     let head = tile / p.tiles;
+    enter(head);
     let query = (tile % p.tiles) * SIDE;
     let y = (t / 8u) * 4u;
     let x = (t % 8u) * 4u;

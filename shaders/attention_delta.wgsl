@@ -10,12 +10,12 @@ fn main(
     if (i >= p.b * p.h * p.l) {
         return;
     }
+    enter(i / p.l);
     let o_at = o_line(i / p.l, i % p.l);
     let g_at = g_line(i / p.l, i % p.l);
     var sum = 0.0;
     for (var c = 0u; c < p.d; c += 4u) {
         sum += dot(o_load(o_at, c), g_load(g_at, c));
     }
-    let v = params.views[5];
-    stats[i] = vec2<f32>(lse[head_start(v, i / p.l) + i32(i % p.l) * v.row], sum);
+    stats[i] = vec2<f32>(lse[lse_start + i32(i % p.l) * params.views[5].row], sum);
 }

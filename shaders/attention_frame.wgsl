@@ -1,6 +1,6 @@
 // What the attention kernels share. A workgroup of 8 x 8 invocations works on a tile of 32 queries by 32 keys of one head; each
 // invocation holds the scores of 4 x 4 of them. The L x S matrix never exists. No entry point.
-// From the header: q_line, q_load, .. (four neighbours along e or d), dots_qk, MASK (0 none, 1 bool, 2 added), CAUSAL.
+// From the header: enter(head), which comes first, q_line, q_load, .. (four neighbours along e or d), dots_qk, MASK (0 none, 1 bool, 2 added), CAUSAL.
 
 struct Heads {
     b: u32,

@@ -28,13 +28,15 @@ fn main(
     var rest = i;
     var from_ = params.from_offset;
     var to = params.to_offset;
-    for (var k = 0u; k < params.rank; k = k + 1u) {
-        let d = params.rank - 1u - k;
+    for (var d = params.rank - 1u; d > 0u; d = d - 1u) {
         let n = params.dims[d / 4u][d % 4u];
         let c = i32(rest % n);
         rest = rest / n;
         from_ = from_ + c * params.from_strides[d / 4u][d % 4u];
         to = to + c * params.to_strides[d / 4u][d % 4u];
     }
+    // What remains is the outermost coordinate: contiguous copies, the usual ones, divide nothing.
+    from_ = from_ + i32(rest) * params.from_strides[0].x;
+    to = to + i32(rest) * params.to_strides[0].x;
     out[u32(to)] = x[u32(from_)];
 }

@@ -1,5 +1,6 @@
 // dx of max pooling: an element gets g of each window that covers it and of which it is the first maximum in row-major order;
 // a NaN counts as maximum. Padding never is one.
+// From the header: SINGLE (windows do not overlap, so an element has at most one, found by one division).
 struct Params {
     pool: Pool,
     x: Planes,
@@ -17,9 +18,8 @@ struct Params {
 fn taken(plane: i32, w: vec3<i32>, mine: i32, top: f32) -> bool {
     let p = params.pool;
     let start = w * p.stride.xyz - p.lo.xyz;
+    var tap = vec3<i32>();
     for (var t = 0; t < mine; t++) {
-        let row = t / p.kernel.z;
-        let tap = vec3<i32>(row / p.kernel.y, row % p.kernel.y, t % p.kernel.z);
         let at = start + tap * p.dilation.xyz;
         if (inside(at, p.size)) {
             let v = x[place(params.x, plane, at)];
@@ -27,8 +27,29 @@ fn taken(plane: i32, w: vec3<i32>, mine: i32, top: f32) -> bool {
                 return true;
             }
         }
+        tap.z += 1;
+        if (tap.z == p.kernel.z) {
+            tap = vec3<i32>(tap.x, tap.y + 1, 0);
+            if (tap.y == p.kernel.y) {
+                tap = vec3<i32>(tap.x + 1, 0, 0);
+            }
+        }
     }
     return false;
+}
+
+// What an element of value v, tap `tap` of window w, gets of the window's g.
+fn share(s: Spot, w: vec3<i32>, tap: vec3<i32>, v: f32) -> f32 {
+    let p = params.pool;
+    if (!inside(w, p.windows)) {
+        return 0.0;
+    }
+    let top = y[place(params.y, plane_of(params.y, s), w)];
+    let mine = (tap.x * p.kernel.y + tap.y) * p.kernel.z + tap.z;
+    if ((v == top || is_nan(v)) && !taken(plane_of(params.x, s), w, mine, top)) {
+        return g[place(params.g, plane_of(params.g, s), w)];
+    }
+    return 0.0;
 }
 
 @compute @workgroup_size(WG)
@@ -43,21 +64,25 @@ fn main(
         return;
     }
     let s = spot(i, p.size);
-    let plane_x = plane_of(params.x, s);
-    let plane_y = plane_of(params.y, s);
-    let plane_g = plane_of(params.g, s);
-    let v = x[place(params.x, plane_x, s.at)];
+    let v = x[place(params.x, plane_of(params.x, s), s.at)];
+    if (SINGLE) {
+        let from_start = s.at + p.lo.xyz;
+        let w = from_start / p.stride.xyz;
+        let tap = from_start - w * p.stride.xyz;
+        // Windows smaller than their distance leave gaps.
+        if (all(tap < p.kernel.xyz)) {
+            dx[i] = share(s, w, tap, v);
+        } else {
+            dx[i] = 0.0;
+        }
+        return;
+    }
     var sum = 0.0;
     for (var tz = 0; tz < p.kernel.x; tz++) {
         for (var ty = 0; ty < p.kernel.y; ty++) {
             for (var tx = 0; tx < p.kernel.z; tx++) {
-                let w = window_of(s.at, vec3<i32>(tz, ty, tx));
-                if (inside(w, p.windows)) {
-                    let top = y[place(params.y, plane_y, w)];
-                    if ((v == top || is_nan(v)) && !taken(plane_x, w, (tz * p.kernel.y + ty) * p.kernel.z + tx, top)) {
-                        sum += g[place(params.g, plane_g, w)];
-                    }
-                }
+                let tap = vec3<i32>(tz, ty, tx);
+                sum += share(s, window_of(s.at, tap), tap, v);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Attention with online softmax and its gradient, for head sizes up to 128: the L x S scores never exist in memory. The gradient
-//! recomputes them from lse, after a pass that sums out * g per query, in one kernel for dq and one for dk and dv.
+//! recomputes them from lse, after a pass that sums out * g per query, in one kernel for dq and one for dk and dv. Software
+//! adapters take these kernels only where the scores would be large.
 
 use super::gemm::expand;
 use super::loader::Operand;
@@ -82,10 +83,21 @@ pub const KERNELS: [KernelInfo; 2] = [
     },
 ];
 
-fn takes(_: &Call, args: &[Type], _: &GpuCaps) -> Result<(), String> {
-    let size = |i: usize| args.get(i).and_then(|a| a.shape.last()).copied().unwrap_or(0);
-    if size(0).max(size(2)) > MOST || size(0) == 0 || size(2) == 0 {
-        return Err(format!("the attention kernels take head sizes of 1 to {MOST}, got {} and {}", size(0), size(2)));
+/// Scores of at most this size are cheaper to store than to recompute on a software adapter (benches/REJECTED.md).
+const STORED_SCORES: usize = 64 << 20;
+
+fn takes(call: &Call, args: &[Type], caps: &GpuCaps) -> Result<(), String> {
+    let size = |i: usize, from_last: usize| {
+        let shape = args.get(i).map(|a| &a.shape[..]).unwrap_or(&[]);
+        shape.len().checked_sub(from_last).and_then(|d| shape.get(d)).copied().unwrap_or(0)
+    };
+    let (e, d) = (size(0, 1), size(2, 1));
+    if e.max(d) > MOST || e == 0 || d == 0 {
+        return Err(format!("the attention kernels take head sizes of 1 to {MOST}, got {e} and {d}"));
+    }
+    let scores = 4 * size(0, 4) * size(0, 3) * size(0, 2) * size(1, 2);
+    if caps.software() && scores <= STORED_SCORES && caps.wanted(call.composite.name()).is_none() {
+        return Err(format!("on software adapters products with {scores} bytes of stored scores are faster"));
     }
     Ok(())
 }
@@ -165,9 +177,13 @@ impl Setup {
     ) -> (Shader, Vec<Bind>) {
         let mut text = format!("{}\n{TYPES}\n", include_str!("../../../../shaders/attention_frame.wgsl"));
         let mut bindings = Vec::new();
+        // Where each view's head begins, found once: it takes two divisions.
+        let mut enter = String::new();
         for &i in views.iter().filter(|&&i| self.args[i].is_some()) {
             let name = VIEWS[i];
             let binding = bindings.len();
+            let _ = writeln!(text, "var<private> {name}_start: i32;");
+            let _ = writeln!(enter, "    {name}_start = head_start(params.views[{i}], head);");
             bindings.push(Bind::Arg(self.args[i].unwrap_or(0)));
             if i == 3 || i == 5 {
                 let ty = if i == 3 && self.mask == 1 { "u32" } else { "f32" };
@@ -180,7 +196,7 @@ impl Setup {
             let whole = view.shape[3].is_multiple_of(4);
             let operand = Operand {
                 name,
-                start: &format!("head_start(params.views[{i}], batch)"),
+                start: &format!("{name}_start"),
                 outer: &format!("params.views[{i}].row"),
                 inner: &format!("params.views[{i}].col"),
                 len: &format!("params.heads.{rows}"),
@@ -215,9 +231,10 @@ impl Setup {
         let _ = writeln!(text, "fn masked(head: u32, query: u32, key: u32, v: f32) -> f32 {{");
         if mask != 0 {
             let _ = writeln!(text, "    let m = params.views[3];");
-            let _ = writeln!(text, "    let at = head_start(m, head) + i32(query) * m.row + i32(key) * m.col;");
+            let _ = writeln!(text, "    let at = mask_start + i32(query) * m.row + i32(key) * m.col;");
         }
         let _ = writeln!(text, "    {masked}\n}}");
+        let _ = writeln!(text, "fn enter(head: u32) {{\n{enter}}}");
         (Shader::new(stem).header(text).common(&["index", "bits"]), bindings)
     }
 

@@ -56,7 +56,7 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         let count = view.shape.elems();
         let p = CopyParams {
             count: count as u32,
-            rank: dims.len() as u32,
+            rank: dims.len().max(1) as u32,
             from_offset: view.offset as i32,
             to_offset: (start * out_strides[axis] as usize) as i32,
             dims: pack_dims(&dims),

@@ -203,7 +203,11 @@ fn max_grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> 
     };
     let bindings = vec![Bind::Arg(0), Bind::Arg(1), Bind::Arg(2), Bind::Out(0)];
     let text = include_str!("../../../../shaders/max_pool_grad.wgsl");
-    Ok(vec![parts("max_pool_grad", text, caps, dx.elems(), Params::of(&params), bindings).call(caps)?])
+    let Windows { kernel, stride, dilation, .. } = params.pool;
+    let single = (0..3).all(|d| kernel[d] <= stride[d] && (dilation[d] == 1 || kernel[d] == 1));
+    let mut p = parts("max_pool_grad", text, caps, dx.elems(), Params::of(&params), bindings);
+    p.shader = p.shader.header(format!("const SINGLE: bool = {single};"));
+    Ok(vec![p.call(caps)?])
 }
 
 /// Windows that overlap, leave gaps, reach into padding on one side, and are dilated; one to three dimensions.
@@ -244,6 +248,9 @@ fn samples(which: usize) -> Vec<Region> {
         of(&[2, 2, 9, 8], 2, 3, (1, 0), 2),
         of(&[2, 3, 11], 3, 2, (1, 1), 1),
         of(&[1, 2, 5, 4, 6], 2, 2, (1, 1), 1),
+        // Windows that do not overlap, with and without gaps.
+        of(&[2, 3, 9, 10], 2, 3, (1, 0), 1),
+        of(&[2, 3, 13], 2, 2, (0, 1), 1),
     ];
     let last = all[0].args.len() - 1;
     all.push(stored(of(&[2, 3, 6, 6], 2, 2, (0, 0), 1), last, &[1, 0, 3, 2], 2, 1));
