@@ -88,6 +88,19 @@ impl Config {
     }
 }
 
+/// Gives Mesa's window-system code the directory that it looks for, where there is none: without it every start on a
+/// headless machine prints "error: XDG_RUNTIME_DIR is invalid", which is none of kiln's business.
+///
+/// # Safety
+/// Changes the environment: call it before any other thread exists.
+pub unsafe fn quiet_drivers() {
+    const NAME: &str = "XDG_RUNTIME_DIR";
+    if cfg!(target_os = "linux") && std::env::var_os(NAME).is_none() {
+        // SAFETY: the caller vouches that no other thread exists.
+        unsafe { std::env::set_var(NAME, std::env::temp_dir()) };
+    }
+}
+
 /// The configuration of this process, from its environment.
 pub fn config() -> &'static Config {
     static CONFIG: OnceLock<Config> = OnceLock::new();

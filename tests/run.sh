@@ -5,6 +5,9 @@
 set -u
 cd "$(dirname "$0")/.."
 
+# Mesa complains on every start where this is not set.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
+
 say() { printf '\n== %s\n' "$*"; }
 
 has_adapter() {
