@@ -39,6 +39,9 @@ pub(super) fn keep(items: Items, clusters: Vec<Cluster>, limits: Limits) -> Item
     if copied { alive(sorted(k.items, n)) } else { k.items }
 }
 
+/// What a cluster reads from memory.
+type Reads = Vec<(Base, View)>;
+
 struct Keep {
     /// Copies are appended, after the items that read them; `sorted` puts that right.
     items: Items,
@@ -202,10 +205,10 @@ impl Keep {
     }
 
     /// The operands of a cluster before and after the change; `None` if one does not fit its index space.
-    fn operands_with(&self, cluster: &Cluster, copies: &Copies) -> Option<(Vec<(Base, View)>, Vec<(Base, View)>)> {
+    fn operands_with(&self, cluster: &Cluster, copies: &Copies) -> Option<(Reads, Reads)> {
         let before = operands(&self.items, cluster)?;
         let replaced = |b: &Base| matches!(b, Base::Item(v, _) if copies.wanted.contains(v));
-        let mut after: Vec<(Base, View)> = before.iter().filter(|(b, _)| !replaced(b)).cloned().collect();
+        let mut after: Reads = before.iter().filter(|(b, _)| !replaced(b)).cloned().collect();
         for &t in &copies.cone {
             let item = &self.items.items[t];
             for arg in &item.args {
