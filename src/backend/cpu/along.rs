@@ -66,7 +66,7 @@ unsafe fn put(out: &Out, at: usize, value: u32) {
     unsafe { *out.words().at(at).0 = value };
 }
 
-/// out[k] = x[0] + .. + x[k], in f64 for floats.
+/// `out[k] = x[0] + .. + x[k]`, in f64 for floats.
 fn cum_sum(bound: &Bound, node: &Node) -> Option<Job> {
     let Prim::CumSum { axis } = node.prim else { return None };
     let (source, out) = (Readable::dense(&bound.args[0])?, bound.outs.first()?.clone());
@@ -154,7 +154,7 @@ fn sort(bound: &Bound, node: &Node) -> Option<Job> {
     }))
 }
 
-/// out = 0; out[i with i[axis] = index[i]] += src[i], in the order of the line, in f64 for floats.
+/// out = 0; `out[i with i[axis] = index[i]] += src[i]`, in the order of the line, in f64 for floats.
 fn scatter_add_along(bound: &Bound, node: &Node) -> Option<Job> {
     let Prim::ScatterAddAlong { axis, .. } = node.prim else { return None };
     let (source, index) = (Readable::dense(&bound.args[0])?, bound.args[1].clone());
