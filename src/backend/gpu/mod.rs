@@ -99,7 +99,9 @@ impl Gpu {
 impl Caps for Gpu {
     fn limits(&self) -> Limits {
         let caps = self.gpu_caps();
-        Limits { max_operands: caps.max_storage_buffers as usize, max_slot_bytes: caps.max_binding_bytes as usize }
+        // What the adapter binds and what the generated kernels take: a region within both never falls back for its size.
+        let max_operands = (caps.max_storage_buffers as usize).min(kernels::operands::MAX_ARGS);
+        Limits { max_operands, max_slot_bytes: caps.max_binding_bytes as usize }
     }
     fn kernel(&self, call: &Call, args: &[Type]) -> Result<(), String> {
         kernels::takes(call, args, self.gpu_caps())

@@ -13,7 +13,7 @@ use std::fmt::Write;
 /// Most dimensions of a collapsed index space: strides of an operand fill two vec4 with its offset.
 pub const MAX_RANK: usize = 7;
 /// Most operands of one generated kernel.
-pub const MAX_ARGS: usize = 24;
+pub(in crate::backend::gpu) const MAX_ARGS: usize = 24;
 
 /// Sizes in the form of `array<vec4<u32>, 2>`.
 pub fn pack_dims(dims: &[usize]) -> [[u32; 4]; 2] {
