@@ -203,6 +203,8 @@ pub struct Plan {
     pub outputs: Vec<PlanOutput>,
     /// Fallbacks and inlined composites.
     pub notes: Vec<Note>,
+    /// The most bytes of intermediate values that are needed at once: no assignment of memory can do with less.
+    pub peak_live_bytes: usize,
 }
 
 /// Which parts of the planner are on; all by default.

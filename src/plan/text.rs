@@ -17,7 +17,7 @@ impl fmt::Display for Plan {
         }
         let transient = self.slots.iter().filter(|s| s.kind == SlotKind::Transient);
         let (count, bytes) = transient.fold((0, 0), |(c, b), s| (c + 1, b + s.bytes));
-        writeln!(f, "{count} transient slots, {bytes} bytes")?;
+        writeln!(f, "{count} transient slots, {bytes} bytes (at least {})", self.peak_live_bytes)?;
         for (i, step) in self.steps.iter().enumerate() {
             match step {
                 Step::Copy { from, to } => writeln!(f, "{i}: copy s{} -> s{}", from.0, to.0)?,
@@ -119,6 +119,8 @@ pub struct Summary {
     pub bytes_written: usize,
     /// Bytes of transient slots.
     pub transient_bytes: usize,
+    /// The most bytes of intermediate values that are needed at once.
+    pub peak_live_bytes: usize,
 }
 
 impl Summary {
@@ -133,7 +135,7 @@ impl fmt::Display for Summary {
         let kinds: Vec<String> = self.regions.iter().map(|(k, n)| format!("{k:?} {n}")).collect();
         write!(
             f,
-            "{} regions ({}), {} copies, {} fallbacks, {} inlined, {} bytes read, {} written, {} transient",
+            "{} regions ({}), {} copies, {} fallbacks, {} inlined, {} bytes read, {} written, {} transient (at least {})",
             self.total(),
             kinds.join(", "),
             self.copies,
@@ -141,7 +143,8 @@ impl fmt::Display for Summary {
             self.inlined,
             self.bytes_read,
             self.bytes_written,
-            self.transient_bytes
+            self.transient_bytes,
+            self.peak_live_bytes
         )
     }
 }
@@ -149,7 +152,7 @@ impl fmt::Display for Summary {
 impl Plan {
     /// The plan in numbers.
     pub fn summary(&self) -> Summary {
-        let mut s = Summary::default();
+        let mut s = Summary { peak_live_bytes: self.peak_live_bytes, ..Summary::default() };
         for step in &self.steps {
             match step {
                 Step::Copy { from, to } => {

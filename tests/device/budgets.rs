@@ -36,8 +36,10 @@ fn line(preset: &str, request: &str, mnist: &Path) -> String {
     trainer.prepare(&task.train.data.fields(), config.batch).unwrap();
     let program = trainer.step_program(config.batch).unwrap();
     let (stats, plan) = (program.stats(), program.plan().summary());
+    let (taken, needed) = (plan.transient_bytes, plan.peak_live_bytes);
+    assert!(20 * taken <= 23 * needed, "{preset} {request}: {taken} bytes for {needed} that are needed at once");
     format!(
-        "{preset} {request}: dispatches {} submits {} pipelines {} copies {} read {} KiB written {} KiB transient {} KiB fallbacks {} inlined {}",
+        "{preset} {request}: dispatches {} submits {} pipelines {} copies {} read {} KiB written {} KiB transient {} KiB (at least {}) fallbacks {} inlined {}",
         stats.dispatches,
         stats.submits,
         stats.pipelines,
@@ -45,6 +47,7 @@ fn line(preset: &str, request: &str, mnist: &Path) -> String {
         plan.bytes_read / 1024,
         plan.bytes_written / 1024,
         plan.transient_bytes / 1024,
+        plan.peak_live_bytes / 1024,
         stats.fallbacks,
         stats.inlined
     )
