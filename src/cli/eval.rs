@@ -63,6 +63,15 @@ pub fn run(args: &EvalArgs) -> Result<Outcome> {
             let of = count(m.count);
             println!("{name} accuracy {} (loss {:.4}, {of} examples)", percent(m.accuracy()), m.loss());
         }
+        Output::Label { .. } => {
+            let of = count(m.count);
+            println!("{name} accuracy {} (loss {:.4}, {of} examples)", percent(m.accuracy()), m.loss());
+        }
+        Output::Value { .. } => println!("{name} loss {:.5} ({} examples)", m.loss(), count(m.count)),
+        Output::Pair { .. } => {
+            let of = count(m.count);
+            println!("{name} loss {:.4} nats/token, accuracy {} ({of} tokens)", m.loss(), percent(m.accuracy()));
+        }
         Output::Char { .. } => {
             let (nats, bits, of) = (m.loss(), m.loss() / LN_2, count(m.count));
             println!(

@@ -55,6 +55,23 @@ pub fn run(args: &PredictArgs) -> Result<Outcome> {
                 false => println!("{}{text}", args.input),
             }
         }
+        Output::Label { .. } | Output::Value { .. } | Output::Pair { .. } => {
+            let Some(reader) = &task.reader else {
+                return Err(Error::input(&args.input, "this run's kind of data cannot be read for predictions"));
+            };
+            let out = trainer.predict_all(&reader.read(Path::new(&args.input))?)?;
+            let width = out.shape.last().copied().unwrap_or(1).max(1);
+            let rows = out.as_f32()?.chunks_exact(width);
+            match &task.output {
+                Output::Value { mean, std, .. } => {
+                    for row in rows {
+                        let of = |(i, &x): (usize, &f32)| format!("{}", f64::from(x) * std[i] + mean[i]);
+                        println!("{}", row.iter().enumerate().map(of).collect::<Vec<_>>().join(" "));
+                    }
+                }
+                _ => report(&rows.map(softmax).collect::<Vec<_>>(), &[], args.json),
+            }
+        }
         Output::Class { size, white, .. } => {
             let (images, labels) = images(&task, &args.input, *size, *white)?;
             let logits = trainer.predict(&images)?;

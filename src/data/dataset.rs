@@ -33,15 +33,15 @@ pub struct Draw {
     pub epoch: u64,
 }
 
-/// A finite, indexable collection of examples.
-pub trait Dataset {
+/// A finite, indexable collection of examples. It may be read by several threads at once.
+pub trait Dataset: Sync {
     /// Number of examples.
     fn len(&self) -> usize;
     /// True if there are no examples.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// What an example consists of: the input first, the target second.
+    /// What an example consists of: the inputs of the model, then the target.
     fn fields(&self) -> Vec<Field>;
     /// These examples, in this order: one tensor per field with the batch dimension first. With a draw they are
     /// augmented, if the data set does that.

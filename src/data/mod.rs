@@ -9,8 +9,10 @@ pub mod images;
 pub mod npy;
 pub mod order;
 pub mod text;
+pub mod vocabulary;
 
 pub use dataset::{Arrays, Dataset, Draw, Field};
 pub use images::{Augment, Images};
 pub use order::{Batches, Split};
-pub use text::{Chars, TextWindows};
+pub use text::{Chars, Text, TextWindows};
+pub use vocabulary::{Unit, Vocabulary};

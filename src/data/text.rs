@@ -2,34 +2,42 @@
 //! as examples of a language model: the target at each position is the next character.
 
 use crate::data::dataset::{Dataset, Draw, Field};
+use crate::data::vocabulary::{Unit, Vocabulary};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::rng::{Rng, stream_id};
 use crate::tensor::HostTensor;
 use std::sync::Arc;
 
-/// A text and its vocabulary.
+/// A text as tokens of a vocabulary.
 #[derive(Debug, Clone)]
-pub struct Chars {
-    vocabulary: Vec<char>,
+pub struct Text {
+    vocabulary: Vocabulary,
     tokens: Arc<[i32]>,
 }
 
-impl Chars {
+/// A text as characters, bytes or words.
+pub type Chars = Text;
+
+impl Text {
     /// Encodes a text with the vocabulary of its own characters. Errors if it is empty.
-    pub fn new(text: &str) -> Result<Chars> {
-        let mut vocabulary: Vec<char> = text.chars().collect();
-        vocabulary.sort_unstable();
-        vocabulary.dedup();
-        if vocabulary.is_empty() {
-            return Err(Error::input("text", "it is empty; there is nothing to learn from"));
-        }
-        let tokens = encode(&vocabulary, text)?.into();
-        Ok(Chars { vocabulary, tokens })
+    pub fn new(text: &str) -> Result<Text> {
+        Text::with(text, Unit::Chars, 0)
     }
 
-    /// The characters that occur, in code point order; a token is an index into them.
-    pub fn vocabulary(&self) -> &[char] {
+    /// Encodes a text with the vocabulary of its own characters, bytes or words; `limit` keeps the most frequent ones
+    /// (0: all). Errors if it is empty.
+    pub fn with(text: &str, unit: Unit, limit: usize) -> Result<Text> {
+        if text.is_empty() {
+            return Err(Error::input("text", "it is empty; there is nothing to learn from"));
+        }
+        let vocabulary = Vocabulary::of(text, unit, limit);
+        let tokens = vocabulary.encode(text)?.into();
+        Ok(Text { vocabulary, tokens })
+    }
+
+    /// The tokens that there are, in code point order; a token is an index into them.
+    pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
     }
 
@@ -38,26 +46,15 @@ impl Chars {
         &self.tokens
     }
 
-    /// The tokens of a text in this vocabulary. Errors at the first character that is not in it.
+    /// The tokens of a text in this vocabulary. Errors at the first piece that is not in it.
     pub fn encode(&self, text: &str) -> Result<Vec<i32>> {
-        encode(&self.vocabulary, text)
+        self.vocabulary.encode(text)
     }
 
     /// The text of these tokens; tokens outside the vocabulary become U+FFFD.
     pub fn decode(&self, tokens: &[i32]) -> String {
-        let of = |&t: &i32| usize::try_from(t).ok().and_then(|t| self.vocabulary.get(t)).copied();
-        tokens.iter().map(|t| of(t).unwrap_or('\u{FFFD}')).collect()
+        self.vocabulary.decode(tokens)
     }
-}
-
-fn encode(vocabulary: &[char], text: &str) -> Result<Vec<i32>> {
-    let token = |c: char| {
-        vocabulary.binary_search(&c).map(|i| i as i32).map_err(|_| {
-            let known: String = vocabulary.iter().collect();
-            Error::input("text", format!("character {c:?} is not in the vocabulary of this model: {known:?}"))
-        })
-    };
-    text.chars().map(token).collect()
 }
 
 /// Windows of a part of a text. Example i covers the positions from i * context on; with a draw (training), the windows
@@ -121,7 +118,7 @@ mod tests {
     #[test]
     fn encoding_round_trips_and_refuses_strangers() {
         let t = Chars::new("hello\nworld").unwrap();
-        assert_eq!(t.vocabulary(), ['\n', 'd', 'e', 'h', 'l', 'o', 'r', 'w']);
+        assert_eq!(t.vocabulary().tokens(), ["\n", "d", "e", "h", "l", "o", "r", "w"]);
         assert_eq!(t.decode(t.tokens()), "hello\nworld");
         assert!(t.encode("help").unwrap_err().to_string().contains("'p'"));
         assert!(Chars::new("").is_err());

@@ -43,6 +43,13 @@ use crate::ir::Tensor;
 pub trait Module {
     /// Appends the computation to the graph of `x`; parameters are declared in `scope`.
     fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor;
+
+    /// The same for data whose examples have several inputs, such as sequences with their lengths. A module that knows
+    /// of one input takes the first.
+    #[track_caller]
+    fn forward_all(&self, scope: &Scope, inputs: &[Tensor]) -> Tensor {
+        self.forward(scope, &inputs[0])
+    }
 }
 
 impl<F: Fn(&Scope, &Tensor) -> Tensor> Module for F {
@@ -54,6 +61,10 @@ impl<F: Fn(&Scope, &Tensor) -> Tensor> Module for F {
 impl Module for Box<dyn Module> {
     fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
         (**self).forward(scope, x)
+    }
+
+    fn forward_all(&self, scope: &Scope, inputs: &[Tensor]) -> Tensor {
+        (**self).forward_all(scope, inputs)
     }
 }
 

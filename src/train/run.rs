@@ -390,11 +390,11 @@ pub fn open(path: &Path, device: &Device) -> Result<(RunConfig, Task, Trainer)> 
     let config = RunFolder::config(path)?;
     let task = Task::open(&config)?;
     let mut trainer = task.trainer(&config, device)?;
-    let input = task.test.data.fields().into_iter().next();
-    let input = input.ok_or_else(|| Error::input("data", "its examples have no fields"))?;
+    let fields = task.test.data.fields();
+    let inputs = fields.get(..fields.len().saturating_sub(1)).unwrap_or_default();
     let file = path.join("weights.safetensors");
     let weights = checkpoint::load_weights(&file)?;
-    trainer.prepare_predict(&crate::data::Field::new("input", input.dtype, input.shape), 1)?;
+    trainer.prepare_predict(inputs, 1)?;
     trainer.load(&weights, false, &file.display().to_string())?;
     Ok((config, task, trainer))
 }

@@ -2,7 +2,7 @@
 
 use crate::backend::Device;
 use crate::data::images::MnistPart;
-use crate::data::{Augment, Chars, Dataset, Images, Split, TextWindows, embedded};
+use crate::data::{Augment, Chars, Dataset, Images, Split, TextWindows, Vocabulary, embedded};
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
 use crate::nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Gpt, Linear, MaxPool2d, Module, Relu, Scope, Sequential};
@@ -29,6 +29,15 @@ pub struct Task {
     pub test: Part,
     /// What the run predicts.
     pub output: Output,
+    /// Reads inputs in the form of the data, for predictions; `None` where the kind of the data has none.
+    pub reader: Option<Box<dyn Reader>>,
+}
+
+/// Makes inputs of the model from a file of the user's.
+pub trait Reader {
+    /// The inputs in this file (one tensor per input, the first dimension counts the examples), prepared as the training
+    /// data were.
+    fn read(&self, path: &Path) -> Result<Vec<crate::HostTensor>>;
 }
 
 /// What a run predicts.
@@ -41,6 +50,29 @@ pub enum Output {
         size: [usize; 2],
         /// The value of a white pixel in the files.
         white: f32,
+    },
+    /// One of these classes, by name.
+    Label {
+        /// Names of the classes, in the order of their numbers.
+        names: Vec<String>,
+    },
+    /// Numbers. The model sees and gives them standardised: `output * std + mean` is what the file has.
+    Value {
+        /// Names of the numbers.
+        names: Vec<String>,
+        /// Means in the training part.
+        mean: Vec<f64>,
+        /// Standard deviations in the training part.
+        std: Vec<f64>,
+    },
+    /// A sequence for a sequence: the inputs are i32 [n, S] and, shifted right by one, i32 [n, T]; logits [n, T, tokens].
+    Pair {
+        /// Tokens of the input.
+        source: Vocabulary,
+        /// Tokens of the output.
+        target: Vocabulary,
+        /// Longest input and output, in tokens.
+        lengths: [usize; 2],
     },
     /// The next character.
     Char {
@@ -67,6 +99,7 @@ impl Task {
                     validation: part(split.validation, 0),
                     test: part(split.test, 0),
                     output,
+                    reader: None,
                 })
             }
             DataConfig::Mnist { path, validation, shift, classes } => {
@@ -90,6 +123,7 @@ impl Task {
                     validation: part(train, split.validation),
                     test: part(test, all),
                     output,
+                    reader: None,
                 })
             }
             DataConfig::Text { path, context, test, validation, sample } => {
@@ -117,6 +151,7 @@ impl Task {
                     validation: if *validation > 0.0 { windows(fitted, tests)? } else { nothing },
                     test: windows(tests, n)?,
                     output: Output::Char { context: *context, sample: *sample, chars },
+                    reader: None,
                 })
             }
         }
@@ -126,7 +161,7 @@ impl Task {
     pub fn trainer(&self, config: &RunConfig, device: &Device) -> Result<Trainer> {
         let updates = config.epochs * self.train.indices.len().div_ceil(config.batch) as u64;
         let clip = (config.clip_norm > 0.0).then_some(Clip::Norm(config.clip_norm));
-        let loss = Loss::CrossEntropy { label_smoothing: config.label_smoothing };
+        let loss = Loss::CrossEntropy { label_smoothing: config.label_smoothing, weight: Vec::new() };
         let (optimizer, lr) = (optimizer(&config.optimizer), config.optimizer.lr());
         let trainer = Trainer::boxed(device, self.model(&config.model)?, loss, optimizer, lr);
         Ok(trainer.schedule(schedule(config, lr, updates)).clip(clip).seed(config.seed))

@@ -200,8 +200,9 @@ impl Trainer {
         let feed = StepFeed::declare(&builder);
         let params = Params::with(&builder, Mode::Train, Some(&feed.counter), None);
         let inputs = feeds(&builder, fields, batch)?;
-        let output = self.model.forward(&params.scope(), &inputs[0]);
-        let measured = self.loss.measure(&output, &inputs[1], true);
+        let (target, inputs) = split_target(&inputs)?;
+        let output = self.model.forward_all(&params.scope(), inputs);
+        let measured = self.loss.measure(&output, target, true);
         let trainable: Vec<Tensor> = params.trainable().into_iter().map(|(_, t)| t).collect();
         let grads = grad(&measured.loss, &trainable.iter().collect::<Vec<_>>());
         let applied = optim::apply(&params, &*self.optimizer, &grads, &feed, self.clip);
@@ -223,8 +224,9 @@ impl Trainer {
         let builder = Builder::new();
         let params = Params::new(&builder, Mode::Eval);
         let inputs = feeds(&builder, fields, batch)?;
-        let output = self.model.forward(&params.scope(), &inputs[0]);
-        let measured = self.loss.measure(&output, &inputs[1], false);
+        let (target, inputs) = split_target(&inputs)?;
+        let output = self.model.forward_all(&params.scope(), inputs);
+        let measured = self.loss.measure(&output, target, false);
         pack(&builder, &[&measured.loss, &measured.correct]);
         let graph = builder.build()?;
         self.fill(params.specs())?;
@@ -234,15 +236,16 @@ impl Trainer {
         Ok(())
     }
 
-    /// Compiles prediction for inputs like `input` (whose first dimension is the batch), if that has not happened.
-    pub fn prepare_predict(&mut self, input: &Field, batch: usize) -> Result<()> {
+    /// Compiles prediction for these inputs, one field each, and a batch size, if that has not happened.
+    pub fn prepare_predict(&mut self, inputs: &[Field], batch: usize) -> Result<()> {
         if self.predicts.contains_key(&batch) {
             return Ok(());
         }
         let builder = Builder::new();
         let params = Params::new(&builder, Mode::Eval);
-        let inputs = feeds(&builder, std::slice::from_ref(input), batch)?;
-        let output = self.model.forward(&params.scope(), &inputs[0]);
+        let inputs: Vec<Field> = (0..).zip(inputs).map(|(i, f)| Field { name: input_name(i), ..f.clone() }).collect();
+        let inputs = feeds(&builder, &inputs, batch)?;
+        let output = self.model.forward_all(&params.scope(), &inputs);
         builder.output("output", OutputKind::Fetch, &output);
         let graph = builder.build()?;
         self.fill(params.specs())?;
@@ -272,7 +275,7 @@ impl Trainer {
     pub fn step(&mut self, fields: &[Field], batch: &[HostTensor]) -> Result<Vec<StepReport>> {
         let rows = rows_of(batch)?;
         self.prepare(fields, rows)?;
-        let (loss, lr) = (self.loss, self.scheduler.lr(self.position.step));
+        let lr = self.scheduler.lr(self.position.step);
         let number = u32::try_from(self.position.step)
             .map_err(|_| Error::input("training", "more than 2^32 updates; start a new run from the weights"))?;
         let hyper = StepFeed::values(self.seed, number, 0, lr)?;
@@ -285,7 +288,7 @@ impl Trainer {
         self.usage.stepped(program);
         self.position.step += 1;
         self.position.batch += 1;
-        let count = loss.count(&batch[batch.len() - 1]);
+        let count = self.loss.count(&batch[batch.len() - 1]);
         self.in_flight.push_back(InFlight { fetches, step: self.position.step, count, lr });
         let mut done = Vec::new();
         while self.in_flight.len() > IN_FLIGHT || self.in_flight.front_mut().is_some_and(|f| f.fetches.ready()) {
@@ -397,13 +400,20 @@ impl Trainer {
 
     /// The model's output for a batch of inputs.
     pub fn predict(&mut self, input: &HostTensor) -> Result<HostTensor> {
-        let rows = rows_of(std::slice::from_ref(input))?;
-        let field = Field::new("input", input.dtype(), &input.shape[1..]);
-        self.prepare_predict(&field, rows)?;
+        self.predict_all(std::slice::from_ref(input))
+    }
+
+    /// The model's output for a batch of examples with several inputs.
+    pub fn predict_all(&mut self, inputs: &[HostTensor]) -> Result<HostTensor> {
+        let rows = rows_of(inputs)?;
+        let fields: Vec<Field> = inputs.iter().map(|t| Field::new("", t.dtype(), &t.shape[1..])).collect();
+        self.prepare_predict(&fields, rows)?;
         let Some(program) = self.predicts.get_mut(&rows) else {
             return Err(Error::internal("trainer", format!("no program for batch size {rows}")));
         };
-        let mut out = program.run(&[("input", input)])?;
+        let names: Vec<String> = (0..inputs.len()).map(input_name).collect();
+        let given: Vec<(&str, &HostTensor)> = names.iter().map(String::as_str).zip(inputs).collect();
+        let mut out = program.run(&given)?;
         out.pop().ok_or_else(|| Error::internal("trainer", "prediction gave nothing"))
     }
 
@@ -441,6 +451,19 @@ impl Trainer {
 /// True for parameters and buffers of the model; false for what the optimizer and the guard keep.
 pub fn is_model_state(name: &str) -> bool {
     !name.starts_with("optim.") && !name.starts_with("status.")
+}
+
+/// The target, which is the last field, and the inputs before it.
+fn split_target(fields: &[Tensor]) -> Result<(&Tensor, &[Tensor])> {
+    match fields.split_last() {
+        Some((target, inputs)) if !inputs.is_empty() => Ok((target, inputs)),
+        _ => Err(Error::input("data set", "its examples need at least two fields: an input and a target")),
+    }
+}
+
+/// Under which name a prediction takes its input number `i`.
+fn input_name(i: usize) -> String {
+    if i == 0 { "input".into() } else { format!("input{i}") }
 }
 
 fn rows_of(batch: &[HostTensor]) -> Result<usize> {
