@@ -1,5 +1,5 @@
-//! Labelled images in memory as bytes: the digits and the MNIST family. Batches are f32 [n, channels, height, width] with
-//! values in 0 to 1; training batches may be shifted by a few pixels.
+//! Labelled images in memory as bytes: the digits and the MNIST family, CIFAR, folders of pictures. Batches are f32
+//! [n, channels, height, width] with values in 0 to 1; training batches may be shifted by a few pixels.
 
 use crate::data::dataset::{Dataset, Draw, Field};
 use crate::data::idx::Idx;
@@ -21,6 +21,7 @@ pub struct Augment {
 pub struct Images {
     pixels: Vec<u8>,
     labels: Vec<i32>,
+    channels: usize,
     size: [usize; 2],
     classes: usize,
     scale: f32,
@@ -45,11 +46,23 @@ impl Images {
         Ok(Images {
             pixels: images.data,
             labels: labels.data.into_iter().map(i32::from).collect(),
+            channels: 1,
             size: [height, width],
             classes,
             scale: 1.0 / white,
             augment: Augment::default(),
         })
+    }
+
+    /// Images of bytes in the order [n, channels, height, width] with labels below `classes`, which the caller has checked.
+    pub(crate) fn from_bytes(
+        pixels: Vec<u8>,
+        labels: Vec<i32>,
+        channels: usize,
+        size: [usize; 2],
+        classes: usize,
+    ) -> Images {
+        Images { pixels, labels, channels, size, classes, scale: 1.0 / 255.0, augment: Augment::default() }
     }
 
     /// The training (`train`) or test part of MNIST or a data set with its file names, from a folder.
@@ -65,6 +78,16 @@ impl Images {
     /// The same images, with training batches changed at random.
     pub fn augmented(self, augment: Augment) -> Images {
         Images { augment, ..self }
+    }
+
+    /// Number of channels: 1 for grey, 3 for colour.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// All labels.
+    pub fn labels(&self) -> &[i32] {
+        &self.labels
     }
 
     /// Height and width.
@@ -85,12 +108,14 @@ impl Images {
     /// Appends one image, moved by (down, right) pixels.
     fn push(&self, out: &mut Vec<f32>, index: usize, down: isize, right: isize) {
         let [h, w] = self.size;
-        let image = &self.pixels[index * h * w..(index + 1) * h * w];
-        for y in 0..h as isize {
-            for x in 0..w as isize {
-                let (sy, sx) = (y - down, x - right);
-                let inside = (0..h as isize).contains(&sy) && (0..w as isize).contains(&sx);
-                out.push(if inside { image[sy as usize * w + sx as usize] as f32 * self.scale } else { 0.0 });
+        let n = self.channels * h * w;
+        for plane in self.pixels[index * n..(index + 1) * n].chunks_exact(h * w) {
+            for y in 0..h as isize {
+                for x in 0..w as isize {
+                    let (sy, sx) = (y - down, x - right);
+                    let inside = (0..h as isize).contains(&sy) && (0..w as isize).contains(&sx);
+                    out.push(if inside { plane[sy as usize * w + sx as usize] as f32 * self.scale } else { 0.0 });
+                }
             }
         }
     }
@@ -126,7 +151,7 @@ impl Dataset for Images {
     }
     fn fields(&self) -> Vec<Field> {
         let [h, w] = self.size;
-        vec![Field::new("image", DType::F32, [1, h, w]), Field::new("label", DType::I32, [])]
+        vec![Field::new("image", DType::F32, [self.channels, h, w]), Field::new("label", DType::I32, [])]
     }
     fn batch(&self, indices: &[usize], draw: Option<Draw>) -> Result<Vec<HostTensor>> {
         if let Some(bad) = indices.iter().find(|&&i| i >= self.len()) {
@@ -134,7 +159,7 @@ impl Dataset for Images {
         }
         let [h, w] = self.size;
         let reach = self.augment.shift;
-        let mut out = Vec::with_capacity(indices.len() * h * w);
+        let mut out = Vec::with_capacity(indices.len() * self.channels * h * w);
         for &i in indices {
             let (down, right) = match draw {
                 Some(d) if reach > 0 => {
@@ -149,7 +174,7 @@ impl Dataset for Images {
             self.push(&mut out, i, down, right);
         }
         let labels = indices.iter().map(|&i| self.labels[i]).collect();
-        Ok(vec![HostTensor::f32([indices.len(), 1, h, w], out)?, HostTensor::i32([indices.len()], labels)?])
+        Ok(vec![HostTensor::f32([indices.len(), self.channels, h, w], out)?, HostTensor::i32([indices.len()], labels)?])
     }
 }
 

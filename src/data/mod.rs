@@ -1,13 +1,20 @@
-//! Data: what comes with kiln (`embedded`), readers of the users' formats (`idx`, `npy`, `text`), and how examples become
-//! batches (`dataset`, `images`, `text`), splits and epochs (`order`). Everything random here is a pure function of a seed,
-//! so that a resumed run sees the batches that an uninterrupted one sees.
+//! Data: what comes with kiln (`embedded`), readers of the users' formats (`idx`, `cifar`, `pictures`, `npy`, `table`,
+//! `series`, `pairs`, `text`), and how examples become batches (`dataset`, `images`), splits and epochs (`order`). All
+//! files may be gzipped. Everything random here is a pure function of a seed, so that a resumed run sees the batches that an
+//! uninterrupted one sees.
 
+pub mod cifar;
 pub mod dataset;
 pub mod embedded;
+pub mod file;
 pub mod idx;
 pub mod images;
 pub mod npy;
 pub mod order;
+pub mod pairs;
+pub mod pictures;
+pub mod series;
+pub mod table;
 pub mod text;
 pub mod vocabulary;
 

@@ -18,13 +18,59 @@ pub struct Split {
 impl Split {
     /// A random split of `n` examples: `test` of all of them, then `validation` of the rest. Each part is sorted.
     pub fn random(n: usize, test: f64, validation: f64, seed: u64) -> Result<Split> {
-        for (name, part) in [("test", test), ("validation", validation)] {
-            if !(0.0..1.0).contains(&part) {
-                let detail = format!("{part} is not a part of the data; give a number from 0 up to (not including) 1");
-                return Err(Error::input(format!("data.{name}"), detail));
+        Split::random_from(n, test, validation, &mut Rng::named(seed, "data/split"))
+    }
+
+    /// As [`Split::random`], with the classes in the same proportions in each part (to one example a class).
+    pub fn stratified(labels: &[i32], test: f64, validation: f64, seed: u64) -> Result<Split> {
+        Split::by_class(labels, |n, rng| Split::random_from(n, test, validation, rng), seed)
+    }
+
+    /// As [`Split::random`], with all examples of a group in the same part: groups are drawn until a part has its share of
+    /// the examples, as near as whole groups allow.
+    pub fn grouped(groups: &[usize], test: f64, validation: f64, seed: u64) -> Result<Split> {
+        check_shares(test, validation)?;
+        let count = groups.iter().max().map_or(0, |g| g + 1);
+        let mut sizes = vec![0; count];
+        groups.iter().for_each(|&g| sizes[g] += 1);
+        let order = Rng::named(seed, "data/split").permutation(count);
+        let tests = groups.len() as f64 * test;
+        let wanted = [tests, (groups.len() as f64 - tests) * validation];
+        // A group goes to the first part that it brings nearer to its share.
+        let (mut have, mut part_of) = ([0.0, 0.0], vec![2; count]);
+        for g in order {
+            let size = sizes[g] as f64;
+            if let Some(p) = (0..2).find(|&p| have[p] + size / 2.0 <= wanted[p]) {
+                have[p] += size;
+                part_of[g] = p;
             }
         }
-        let order = Rng::named(seed, "data/split").permutation(n);
+        let part = |p: usize| (0..groups.len()).filter(|&i| part_of[groups[i]] == p).collect();
+        Ok(Split { test: part(0), validation: part(1), train: part(2) })
+    }
+
+    /// Splits each class by itself with `split` and puts the parts together, sorted.
+    fn by_class(labels: &[i32], split: impl Fn(usize, &mut Rng) -> Result<Split>, seed: u64) -> Result<Split> {
+        let mut rng = Rng::named(seed, "data/split");
+        let mut out = Split { train: Vec::new(), validation: Vec::new(), test: Vec::new() };
+        let mut classes = labels.to_vec();
+        classes.sort_unstable();
+        classes.dedup();
+        for class in classes {
+            let members: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == class).collect();
+            let one = split(members.len(), &mut rng)?;
+            let own = |part: Vec<usize>| part.into_iter().map(|i| members[i]).collect::<Vec<_>>();
+            out.train.extend(own(one.train));
+            out.validation.extend(own(one.validation));
+            out.test.extend(own(one.test));
+        }
+        [&mut out.train, &mut out.validation, &mut out.test].into_iter().for_each(|p| p.sort_unstable());
+        Ok(out)
+    }
+
+    fn random_from(n: usize, test: f64, validation: f64, rng: &mut Rng) -> Result<Split> {
+        check_shares(test, validation)?;
+        let order = rng.permutation(n);
         let tests = (n as f64 * test).round() as usize;
         let validations = ((n - tests) as f64 * validation).round() as usize;
         let part = |from: usize, to: usize| {
@@ -39,12 +85,67 @@ impl Split {
         })
     }
 
+    /// Fold `fold` of `folds` for cross-validation over everything that is not in the test part: every example is in the
+    /// validation part of exactly one fold. With labels the classes are spread evenly, with groups each stays whole.
+    pub fn fold(
+        &self,
+        fold: usize,
+        folds: usize,
+        labels: Option<&[i32]>,
+        groups: Option<&[usize]>,
+        seed: u64,
+    ) -> Result<Split> {
+        let mut all = [&self.train[..], &self.validation].concat();
+        all.sort_unstable();
+        if folds < 2 || fold >= folds || all.len() < folds {
+            let detail = format!("fold {fold} of {folds} over {} examples; give 2 folds or more", all.len());
+            return Err(Error::input("folds", detail));
+        }
+        let mut rng = Rng::named(seed, "data/folds");
+        // Dealt out in turn: parts differ by one example at most, and each class is spread over them.
+        let mut dealt: Vec<usize> = rng.permutation(all.len()).into_iter().map(|i| all[i]).collect();
+        let of = match groups {
+            Some(groups) => {
+                let mut order: Vec<usize> = Vec::new();
+                dealt.iter().for_each(|&i| {
+                    if !order.contains(&groups[i]) {
+                        order.push(groups[i]);
+                    }
+                });
+                dealt.iter().map(|&i| order.iter().position(|&g| g == groups[i]).unwrap_or(0) % folds).collect()
+            }
+            None => {
+                if let Some(labels) = labels {
+                    dealt.sort_by_key(|&i| labels[i]);
+                }
+                (0..dealt.len()).map(|k| k % folds).collect::<Vec<usize>>()
+            }
+        };
+        let part = |held: bool| {
+            let mut p: Vec<usize> =
+                dealt.iter().zip(&of).filter(|(_, f)| (**f == fold) == held).map(|(i, _)| *i).collect();
+            p.sort_unstable();
+            p
+        };
+        Ok(Split { train: part(false), validation: part(true), test: self.test.clone() })
+    }
+
     /// A split by position: the last `test` of the examples, before them `validation` of the rest.
     pub fn ordered(n: usize, test: f64, validation: f64) -> Result<Split> {
         let sizes = Split::random(n, test, validation, 0)?;
         let (a, b) = (sizes.train.len(), sizes.train.len() + sizes.validation.len());
         Ok(Split { train: (0..a).collect(), validation: (a..b).collect(), test: (b..n).collect() })
     }
+}
+
+fn check_shares(test: f64, validation: f64) -> Result<()> {
+    for (name, part) in [("test", test), ("validation", validation)] {
+        if !(0.0..1.0).contains(&part) {
+            let detail = format!("{part} is not a part of the data; give a number from 0 up to (not including) 1");
+            return Err(Error::input(format!("data.{name}"), detail));
+        }
+    }
+    Ok(())
 }
 
 /// The batches of one epoch.
@@ -123,6 +224,46 @@ mod tests {
         assert_eq!(seen, part);
         assert_ne!(epoch(0).get(0), epoch(1).get(0));
         assert_eq!(epoch(7).get(3), epoch(7).get(3));
+    }
+
+    #[test]
+    fn stratified_parts_keep_the_proportions() {
+        let labels: Vec<i32> = (0..120).map(|i| if i < 90 { 0 } else { 1 }).collect();
+        let s = Split::stratified(&labels, 0.2, 0.25, 1).unwrap();
+        let ones = |p: &[usize]| p.iter().filter(|&&i| labels[i] == 1).count();
+        assert_eq!((s.test.len(), ones(&s.test)), (24, 6));
+        assert_eq!((s.validation.len(), ones(&s.validation)), (24, 6));
+        let mut all = [s.train, s.validation, s.test].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..120).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn groups_stay_whole() {
+        let groups: Vec<usize> = (0..100).map(|i| i / 7).collect();
+        let s = Split::grouped(&groups, 0.3, 0.2, 4).unwrap();
+        let of = |p: &[usize]| p.iter().map(|&i| groups[i]).collect::<std::collections::BTreeSet<_>>();
+        let (a, b, c) = (of(&s.train), of(&s.validation), of(&s.test));
+        assert!(a.is_disjoint(&b) && a.is_disjoint(&c) && b.is_disjoint(&c));
+        assert!((24..=36).contains(&s.test.len()) && (8..=20).contains(&s.validation.len()), "{s:?}");
+        let f = s.fold(1, 3, None, Some(&groups), 0).unwrap();
+        assert!(of(&f.train).is_disjoint(&of(&f.validation)) && !f.validation.is_empty());
+    }
+
+    #[test]
+    fn folds_hold_each_example_out_once() {
+        let labels: Vec<i32> = (0..50).map(|i| i % 5 / 3).collect();
+        let s = Split::random(50, 0.2, 0.1, 0).unwrap();
+        let folds: Vec<Split> = (0..4).map(|k| s.fold(k, 4, Some(&labels), None, 9).unwrap()).collect();
+        let mut held: Vec<usize> = folds.iter().flat_map(|f| f.validation.clone()).collect();
+        held.sort_unstable();
+        let mut all = [s.train.clone(), s.validation.clone()].concat();
+        all.sort_unstable();
+        assert_eq!(held, all);
+        let ones: Vec<usize> = folds.iter().map(|f| f.validation.iter().filter(|&&i| labels[i] == 1).count()).collect();
+        assert!(ones.iter().max().unwrap() - ones.iter().min().unwrap() <= 1, "{ones:?}");
+        assert!(folds.iter().all(|f| f.train.len() + f.validation.len() == 40 && f.test == s.test));
+        assert!(s.fold(0, 1, None, None, 0).is_err() && s.fold(4, 4, None, None, 0).is_err());
     }
 
     #[test]
