@@ -233,10 +233,10 @@ fn rise() -> f64 {
 
 /// Names and texts of the presets, the default first.
 pub const PRESETS: &[(&str, &str)] = &[
-    ("digits-cnn", include_str!("presets/digits-cnn.toml")),
-    ("digits-mlp", include_str!("presets/digits-mlp.toml")),
-    ("chars-gpt", include_str!("presets/chars-gpt.toml")),
-    ("mnist-cnn", include_str!("presets/mnist-cnn.toml")),
+    ("digits-cnn", include_str!("../presets/digits-cnn.toml")),
+    ("digits-mlp", include_str!("../presets/digits-mlp.toml")),
+    ("chars-gpt", include_str!("../presets/chars-gpt.toml")),
+    ("mnist-cnn", include_str!("../presets/mnist-cnn.toml")),
 ];
 
 fn preset_table(name: &str, source: &str) -> Result<Table> {
