@@ -5,6 +5,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::tensor::{Data, HostTensor};
+use std::sync::Arc;
 
 /// One part of every example: an image, a label, a row of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Draw {
 }
 
 /// A finite, indexable collection of examples. It may be read by several threads at once.
-pub trait Dataset: Sync {
+pub trait Dataset: Send + Sync {
     /// Number of examples.
     fn len(&self) -> usize;
     /// True if there are no examples.
@@ -46,6 +47,18 @@ pub trait Dataset: Sync {
     /// These examples, in this order: one tensor per field with the batch dimension first. With a draw they are
     /// augmented, if the data set does that.
     fn batch(&self, indices: &[usize], draw: Option<Draw>) -> Result<Vec<HostTensor>>;
+}
+
+impl<D: Dataset + ?Sized> Dataset for Arc<D> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+    fn fields(&self) -> Vec<Field> {
+        (**self).fields()
+    }
+    fn batch(&self, indices: &[usize], draw: Option<Draw>) -> Result<Vec<HostTensor>> {
+        (**self).batch(indices, draw)
+    }
 }
 
 /// Examples in memory: one tensor per field whose first dimension counts the examples.

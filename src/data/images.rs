@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::rng::{Rng, stream_id};
 use crate::tensor::HostTensor;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Random changes of training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,11 +17,11 @@ pub struct Augment {
     pub shift: usize,
 }
 
-/// Labelled images.
+/// Labelled images. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Images {
-    pixels: Vec<u8>,
-    labels: Vec<i32>,
+    pixels: Arc<Vec<u8>>,
+    labels: Arc<Vec<i32>>,
     channels: usize,
     size: [usize; 2],
     classes: usize,
@@ -44,8 +45,8 @@ impl Images {
             return Err(Error::input(name, detail));
         }
         Ok(Images {
-            pixels: images.data,
-            labels: labels.data.into_iter().map(i32::from).collect(),
+            pixels: Arc::new(images.data),
+            labels: Arc::new(labels.data.into_iter().map(i32::from).collect()),
             channels: 1,
             size: [height, width],
             classes,
@@ -62,6 +63,7 @@ impl Images {
         size: [usize; 2],
         classes: usize,
     ) -> Images {
+        let (pixels, labels) = (Arc::new(pixels), Arc::new(labels));
         Images { pixels, labels, channels, size, classes, scale: 1.0 / 255.0, augment: Augment::default() }
     }
 

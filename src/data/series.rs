@@ -116,6 +116,23 @@ impl Series {
         Ok(Series { values: self.values.chunks_exact(old).flat_map(pad).collect(), longest, ..self })
     }
 
+    /// Puts other series behind these, all padded to the longest. Errors if dimensions or classes are others.
+    pub fn append(self, other: Series, name: &str) -> Result<Series> {
+        if (other.dimensions, &other.classes) != (self.dimensions, &self.classes) {
+            let detail = format!(
+                "has {} dimensions and the classes {:?}, the training part {} and {:?}",
+                other.dimensions, other.classes, self.dimensions, self.classes
+            );
+            return Err(Error::input(name, detail));
+        }
+        let longest = self.longest.max(other.longest);
+        let (mut all, other) = (self.padded_to(longest, name)?, other.padded_to(longest, name)?);
+        all.values.extend(other.values);
+        all.lengths.extend(other.lengths);
+        all.labels.extend(other.labels);
+        Ok(all)
+    }
+
     /// Subtracts `mean` and divides by `std` of each dimension; what pads stays 0.
     pub fn standardize(&mut self, mean: &[f64], std: &[f64]) {
         let d = self.dimensions;

@@ -15,6 +15,8 @@ pub struct Csv {
     rows: Vec<Vec<String>>,
     /// Line of the file on which each row begins.
     lines: Vec<u64>,
+    /// Other files whose rows were appended: their names and first rows.
+    others: Vec<(String, usize)>,
 }
 
 /// Cells that count as missing, in any case.
@@ -65,7 +67,24 @@ impl Csv {
         if rows.is_empty() {
             return Err(Error::input(name, "has a header but no rows"));
         }
-        Ok(Csv { name: name.to_string(), header, rows, lines })
+        Ok(Csv { name: name.to_string(), header, rows, lines, others: Vec::new() })
+    }
+
+    /// Puts the rows of another table behind these. Errors if its columns are others.
+    pub fn append(&mut self, other: Csv) -> Result<()> {
+        if other.header != self.header {
+            let detail = format!(
+                "its columns are {}, those of {} {}",
+                other.header.join(", "),
+                self.name,
+                self.header.join(", ")
+            );
+            return Err(Error::input(&other.name, detail));
+        }
+        self.others.push((other.name, self.len()));
+        self.rows.extend(other.rows);
+        self.lines.extend(other.lines);
+        Ok(())
     }
 
     /// Names of the columns.
@@ -102,7 +121,8 @@ impl Csv {
 
     fn bad_cell(&self, row: usize, column: usize, what: &str) -> Error {
         let (line, header, cell) = (self.lines[row], &self.header[column], &self.rows[row][column]);
-        Error::input(&self.name, format!("line {line}, column {header:?}: {cell:?} {what}"))
+        let file = self.others.iter().rev().find(|(_, first)| *first <= row).map_or(&self.name, |(name, _)| name);
+        Error::input(file, format!("line {line}, column {header:?}: {cell:?} {what}"))
     }
 
     /// The number in a cell, `None` if it is missing. Errors name line and column.

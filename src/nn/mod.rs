@@ -31,7 +31,7 @@ pub use linear::Linear;
 pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm};
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
 pub use rnn::{Gru, Lstm, Rnn, RnnConfig};
-pub use scope::{Mode, ParamSpec, Params, Scope};
+pub use scope::{Mode, ParamSpec, Params, Scope, Visit};
 pub use sequential::{Flatten, Sequential};
 pub use transformer::{
     FeedForwardActivation, Masks, TransformerConfig, TransformerDecoderLayer, TransformerEncoderLayer,

@@ -48,7 +48,21 @@ struct Declared {
     order: Vec<(ParamSpec, Tensor)>,
     index: HashMap<String, usize>,
     updates: Vec<(String, Tensor)>,
+    visits: Vec<Visit>,
     streams: HashMap<String, u32>,
+}
+
+/// What one module of a tree added to the graph: for tables of layers, and to say in which layer something went wrong.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// The module's scope.
+    pub path: String,
+    /// The nodes that it appended, those of the modules in it among them.
+    pub nodes: std::ops::Range<usize>,
+    /// Its result.
+    pub output: Type,
+    /// True if building the graph failed in it.
+    pub failed: bool,
 }
 
 /// The parameters of one graph. Clones share them.
@@ -110,6 +124,11 @@ impl Params {
         declared.index.get(name).map(|&i| declared.order[i].1.clone())
     }
 
+    /// What the modules that were run by [`Scope::run`] did, inner ones before those around them.
+    pub fn visits(&self) -> Vec<Visit> {
+        self.tree.declared.borrow().visits.clone()
+    }
+
     /// New contents of buffers, as the modules gave them.
     pub fn updates(&self) -> Vec<(String, Tensor)> {
         self.tree.declared.borrow().updates.clone()
@@ -143,7 +162,19 @@ impl Scope {
     /// Runs `module` on `x` in the child scope `name`.
     #[track_caller]
     pub fn run(&self, name: impl std::fmt::Display, module: &(impl Module + ?Sized), x: &Tensor) -> Tensor {
-        module.forward(&self.child(name), x)
+        self.visit(name, |child| module.forward(child, x))
+    }
+
+    /// Runs `f` in the child scope `name` and keeps what it did for [`Params::visits`].
+    #[track_caller]
+    pub fn visit(&self, name: impl std::fmt::Display, f: impl FnOnce(&Scope) -> Tensor) -> Tensor {
+        let (child, builder) = (self.child(name), self.builder());
+        let (first, was_ok) = (builder.len(), builder.is_ok());
+        let y = f(&child);
+        let failed = was_ok && !builder.is_ok();
+        let visit = Visit { path: child.path, nodes: first..builder.len(), output: y.ty().clone(), failed };
+        self.tree.declared.borrow_mut().visits.push(visit);
+        y
     }
 
     /// Names of the scopes on the way here, joined by dots; empty at the root.

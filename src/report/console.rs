@@ -128,7 +128,7 @@ impl Console {
 impl Watch for Console {
     fn start(&mut self, s: &Start) {
         self.epochs = s.config.epochs;
-        self.is_text = matches!(s.config.data, DataConfig::Text { .. });
+        self.is_text = matches!(s.config.data, DataConfig::Text(_));
         self.is_gpu = s.device.kind == BackendKind::Gpu;
         self.say(&format!("{} (seed {})", s.config.preset, s.config.seed));
         self.say(&format!("device: {} ({}): {}", s.device.name, s.device.driver, s.reason));

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::train::checkpoint::{self, Identity, State};
 use crate::train::folder::RunFolder;
 use crate::train::generate::{Sampling, generate};
+use crate::train::inspect::inspect;
 use crate::train::task::{Output, Part};
 use crate::train::trainer::is_model_state;
 use crate::train::{Measures, Position, RunConfig, StepReport, Task, Trainer, Usage};
@@ -374,6 +375,7 @@ fn prepare(config: &RunConfig, device: &Device) -> Result<(Task, Trainer)> {
             "no examples are left for training; make data.test or data.validation smaller",
         ));
     }
+    inspect(config, &task)?;
     let mut trainer = task.trainer(config, device)?;
     trainer.prepare(&task.train.data.fields(), config.batch.min(examples))?;
     Ok((task, trainer))

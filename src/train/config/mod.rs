@@ -1,12 +1,24 @@
 //! The description of a run: what `config.toml` in a run's folder holds, what a preset is, and what a user's TOML file
-//! may say. A file names a preset to start from and the keys it changes, or gives all keys.
+//! may say. A file names a preset to start from and the keys it changes, or gives all keys. Each section has a file here;
+//! `draft` reads, `text` writes with comments.
 
-use crate::error::{Error, Result};
+pub mod data;
+pub mod draft;
+pub mod model;
+pub mod optimizer;
+pub mod parts;
+pub mod text;
+
+pub use data::DataConfig;
+pub use draft::{Draft, PRESETS};
+pub use model::{LayerConfig, ModelConfig};
+pub use optimizer::{GroupConfig, LookaheadConfig, OptimizerConfig, ScheduleConfig};
+pub use parts::{AugmentConfig, ClassWeights, EarlyStoppingConfig, LossConfig, RegularizationConfig};
+
 use serde::{Deserialize, Serialize};
-use std::path::Path;
-use toml::{Table, Value};
 
-/// Everything that determines a run, the device apart.
+/// Everything that determines a run, the device apart. In a file the keys from `seed` to `fold` are in the section
+/// `[train]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
@@ -20,403 +32,196 @@ pub struct RunConfig {
     pub epochs: u64,
     /// Examples per update.
     pub batch: usize,
-    /// Part of the target's weight that is spread over all classes.
-    #[serde(default)]
-    pub label_smoothing: f64,
     /// Largest norm of all gradients together; 0 for no limit.
     #[serde(default)]
     pub clip_norm: f64,
+    /// Largest size of each element of a gradient; 0 for no limit.
+    #[serde(default)]
+    pub clip_value: f64,
+    /// Whether each epoch visits the examples in an order of its own.
+    #[serde(default = "yes")]
+    pub shuffle: bool,
+    /// Threads that prepare batches in the background; 0: none.
+    #[serde(default = "one_worker")]
+    pub workers: usize,
+    /// A safetensors file that the weights start from; empty: drawn from the seed.
+    #[serde(default)]
+    pub init: String,
+    /// Fold k of n of a cross-validation, k from 0: the validation part is that fold; absent: no folds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<(usize, usize)>,
     /// Where the examples come from.
     pub data: DataConfig,
+    /// Random changes of training examples.
+    #[serde(default)]
+    pub augment: AugmentConfig,
     /// The network.
     pub model: ModelConfig,
+    /// What is minimised.
+    #[serde(default)]
+    pub loss: LossConfig,
     /// The rule of the updates.
     pub optimizer: OptimizerConfig,
+    /// Slow weights behind the trained ones.
+    #[serde(default)]
+    pub lookahead: LookaheadConfig,
     /// The learning rate over the run.
     #[serde(default)]
     pub schedule: ScheduleConfig,
+    /// What keeps weights small or smooth.
+    #[serde(default)]
+    pub regularization: RegularizationConfig,
+    /// Ends a run that does not get better.
+    #[serde(default)]
+    pub early_stopping: EarlyStoppingConfig,
+    /// Parameters with settings of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupConfig>,
 }
 
 fn custom() -> String {
     "custom".to_string()
 }
-
-/// Where the examples come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum DataConfig {
-    /// The embedded 8x8 digits, split at random.
-    Digits {
-        /// Share of all examples that is kept for the end.
-        test: f64,
-        /// Share of the rest that choices are made on.
-        #[serde(default)]
-        validation: f64,
-        /// Training images are moved by up to so many pixels.
-        #[serde(default)]
-        shift: usize,
-    },
-    /// A folder with the four IDX files of MNIST, Fashion-MNIST or another data set of that form.
-    Mnist {
-        /// The folder; empty means that it must be given with --data.
-        #[serde(default)]
-        path: String,
-        /// Share of the training part that choices are made on.
-        #[serde(default)]
-        validation: f64,
-        /// Training images are moved by up to so many pixels.
-        #[serde(default)]
-        shift: usize,
-        /// Number of classes.
-        #[serde(default = "ten")]
-        classes: usize,
-    },
-    /// A text, character by character: the end of it is the test part, before that comes the validation part.
-    Text {
-        /// A UTF-8 file; empty means the embedded King James text.
-        #[serde(default)]
-        path: String,
-        /// Characters that the model sees at once.
-        context: usize,
-        /// Share of the text that is kept for the end.
-        test: f64,
-        /// Share of the rest that choices are made on.
-        #[serde(default)]
-        validation: f64,
-        /// Characters of each sample that is printed at the end; 0 for none.
-        #[serde(default)]
-        sample: usize,
-    },
+fn yes() -> bool {
+    true
+}
+fn one_worker() -> usize {
+    1
 }
 
-fn ten() -> usize {
-    10
-}
+/// What is wrong with a value: its key, and the detail.
+type Wrong = (&'static str, String);
 
-/// The network.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ModelConfig {
-    /// Fully connected layers with ReLU between them.
-    Mlp {
-        /// Widths of the hidden layers.
-        hidden: Vec<usize>,
-        /// Probability that a hidden value is dropped.
-        #[serde(default)]
-        dropout: f64,
-    },
-    /// Stages of 3x3 convolutions, each with batch norm and ReLU, each stage ending in 2x2 max pooling; then one linear layer.
-    Cnn {
-        /// Channels of the convolutions of each stage.
-        stages: Vec<Vec<usize>>,
-        /// Probability that a feature is dropped before the linear layer.
-        #[serde(default)]
-        dropout: f64,
-    },
-    /// A decoder-only transformer.
-    Gpt {
-        /// Number of blocks.
-        layers: usize,
-        /// Attention heads per block.
-        heads: usize,
-        /// Size of the vector at each position.
-        width: usize,
-        /// Probability that a value is dropped after the embeddings and at the end of each branch.
-        #[serde(default)]
-        dropout: f64,
-    },
-}
-
-/// The rule of the updates.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum OptimizerConfig {
-    /// Gradient descent with momentum.
-    Sgd {
-        /// Learning rate.
-        lr: f64,
-        /// Share of the last direction that is kept.
-        #[serde(default)]
-        momentum: f64,
-        /// Nesterov's look-ahead.
-        #[serde(default)]
-        nesterov: bool,
-        /// L2 penalty.
-        #[serde(default)]
-        weight_decay: f64,
-    },
-    /// Adam.
-    Adam {
-        /// Learning rate.
-        lr: f64,
-        /// Decay of the two moments.
-        #[serde(default = "betas")]
-        betas: (f64, f64),
-        /// Added to the root of the second moment.
-        #[serde(default = "eps")]
-        eps: f64,
-        /// L2 penalty.
-        #[serde(default)]
-        weight_decay: f64,
-    },
-    /// Adam with decoupled weight decay.
-    Adamw {
-        /// Learning rate.
-        lr: f64,
-        /// Decay of the two moments.
-        #[serde(default = "betas")]
-        betas: (f64, f64),
-        /// Added to the root of the second moment.
-        #[serde(default = "eps")]
-        eps: f64,
-        /// Share of each parameter (times lr) that every step removes.
-        #[serde(default = "decay")]
-        weight_decay: f64,
-    },
-}
-
-fn betas() -> (f64, f64) {
-    (0.9, 0.999)
-}
-fn eps() -> f64 {
-    1e-8
-}
-fn decay() -> f64 {
-    0.01
-}
-
-impl OptimizerConfig {
-    /// The learning rate.
-    pub fn lr(&self) -> f64 {
-        match self {
-            OptimizerConfig::Sgd { lr, .. } | OptimizerConfig::Adam { lr, .. } | OptimizerConfig::Adamw { lr, .. } => {
-                *lr
-            }
-        }
+fn share(key: &'static str, x: f64) -> std::result::Result<(), Wrong> {
+    match (0.0..1.0).contains(&x) {
+        true => Ok(()),
+        false => Err((key, format!("{x} must be from 0 up to (not including) 1"))),
     }
 }
 
-/// The learning rate over the run, in shares of its updates, so that it fits any length.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ScheduleConfig {
-    /// It stays.
-    #[default]
-    Constant,
-    /// Cut by `gamma` after each `every` epochs.
-    Step {
-        /// Epochs between two cuts.
-        every: u64,
-        /// Factor of a cut.
-        gamma: f64,
-    },
-    /// A straight rise over the share `warmup` of the updates, then half a cosine down to `min` times the rate.
-    Cosine {
-        /// Share of the updates that rises.
-        #[serde(default)]
-        warmup: f64,
-        /// Lowest rate as a share of the highest.
-        #[serde(default)]
-        min: f64,
-    },
-    /// Up from 1/25 of the rate over the share `rise` of the updates and down to almost nothing.
-    OneCycle {
-        /// Share of the updates that goes up.
-        #[serde(default = "rise")]
-        rise: f64,
-    },
-}
-
-fn rise() -> f64 {
-    0.3
-}
-
-/// Names and texts of the presets, the default first.
-pub const PRESETS: &[(&str, &str)] = &[
-    ("digits-cnn", include_str!("../presets/digits-cnn.toml")),
-    ("digits-mlp", include_str!("../presets/digits-mlp.toml")),
-    ("chars-gpt", include_str!("../presets/chars-gpt.toml")),
-    ("mnist-cnn", include_str!("../presets/mnist-cnn.toml")),
-];
-
-fn preset_table(name: &str, source: &str) -> Result<Table> {
-    let Some((_, text)) = PRESETS.iter().find(|(n, _)| *n == name) else {
-        let known: Vec<&str> = PRESETS.iter().map(|(n, _)| *n).collect();
-        let detail = format!("there is no preset {name:?}; there are {}, or give a TOML file", known.join(", "));
-        return Err(Error::input(source, detail));
-    };
-    let mut table = text
-        .parse::<Table>()
-        .map_err(|e| Error::internal("presets", format!("{name} is not TOML: {}", e.message())))?;
-    table.insert("preset".into(), Value::String(name.into()));
-    Ok(table)
-}
-
-/// A configuration on its way: a table of keys, and where they come from.
-#[derive(Debug, Clone)]
-pub struct Draft {
-    table: Table,
-    source: String,
-}
-
-impl Draft {
-    /// A preset by name, or a TOML file: what ends in `.toml` or has a path separator is a file.
-    pub fn open(what: &str) -> Result<Draft> {
-        if what.ends_with(".toml") || what.contains(['/', '\\']) {
-            return Draft::file(Path::new(what));
-        }
-        Ok(Draft { table: preset_table(what, "preset")?, source: format!("preset {what}") })
-    }
-
-    /// A TOML file. If it names a preset, it changes that preset's keys; tables are merged key by key unless their
-    /// `kind` differs.
-    pub fn file(path: &Path) -> Result<Draft> {
-        let source = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|e| Error::input(&source, format!("cannot read the file: {e}")))?;
-        Draft::text(&text, source)
-    }
-
-    /// The text of a TOML file that errors call `source`.
-    pub fn text(text: &str, source: String) -> Result<Draft> {
-        let own = parse(text, &source)?;
-        let table = match own.get("preset").and_then(Value::as_str) {
-            Some(name) if name != custom() => {
-                let mut base = preset_table(name, &source)?;
-                merge(&mut base, own);
-                base
-            }
-            _ => own,
-        };
-        Ok(Draft { table, source })
-    }
-
-    /// The text of a complete configuration, such as a run's own: its preset is a name only.
-    pub fn complete(text: &str, source: String) -> Result<Draft> {
-        Ok(Draft { table: parse(text, &source)?, source })
-    }
-
-    /// Sets a key, `a.b` for key b of table a. The value is TOML; what is not TOML counts as a string.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        let parsed = format!("x = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
-        let mut value = parsed.unwrap_or_else(|| Value::String(value.to_string()));
-        for part in key.rsplit('.') {
-            value = Value::Table(Table::from_iter([(part.to_string(), value)]));
-        }
-        match value {
-            Value::Table(t) => merge(&mut self.table, t),
-            other => return Err(Error::input(key, format!("cannot be set to {other}"))),
-        }
-        Ok(())
-    }
-
-    /// The finished configuration. Errors name unknown keys with the known ones, missing keys, and bad values.
-    pub fn finish(self) -> Result<RunConfig> {
-        let source = self.source;
-        let config: RunConfig = self.table.try_into().map_err(|e: toml::de::Error| {
-            let hint = match e.message().starts_with("missing field") {
-                true => "; give it, or start from a preset with the line preset = \"digits-cnn\"",
-                false => "",
-            };
-            let place =
-                e.to_string().lines().find(|l| l.contains("in `")).map(|l| format!(" ({l})")).unwrap_or_default();
-            Error::input(&source, format!("{}{place}{hint}", e.message().trim_end()))
-        })?;
-        config.check().map_err(|(key, detail)| Error::input(format!("{source}: {key}"), detail))?;
-        Ok(config)
+fn positive(key: &'static str, x: usize) -> std::result::Result<(), Wrong> {
+    match x {
+        0 => Err((key, "must be at least 1".to_string())),
+        _ => Ok(()),
     }
 }
 
-fn parse(text: &str, source: &str) -> Result<Table> {
-    text.parse::<Table>().map_err(|e| {
-        let before = e.span().and_then(|s| text.get(..s.start)).unwrap_or("");
-        let line = before.matches('\n').count() + 1;
-        Error::input(source, format!("line {line} is not valid TOML: {}", e.message()))
-    })
-}
-
-/// Puts `over` on top of `base`, table by table; a table of another `kind` replaces the old one.
-fn merge(base: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (base.get_mut(&key), value) {
-            (Some(Value::Table(old)), Value::Table(new))
-                if new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind)) =>
-            {
-                merge(old, new)
-            }
-            (_, value) => {
-                base.insert(key, value);
-            }
-        }
+fn not_negative(key: &'static str, x: f64) -> std::result::Result<(), Wrong> {
+    match x >= 0.0 && x.is_finite() {
+        true => Ok(()),
+        false => Err((key, format!("{x} must be 0 or positive"))),
     }
 }
 
 impl RunConfig {
-    /// This configuration as TOML.
-    pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| Error::internal("config", e.to_string()))
-    }
-
     /// Ranges that the types do not say: the key, and what is wrong with it.
-    fn check(&self) -> std::result::Result<(), (&'static str, String)> {
-        let share = |key: &'static str, x: f64| match (0.0..1.0).contains(&x) {
-            true => Ok(()),
-            false => Err((key, format!("{x} must be from 0 up to (not including) 1"))),
-        };
-        let positive = |key: &'static str, x: usize| match x {
-            0 => Err((key, "must be at least 1".to_string())),
-            _ => Ok(()),
-        };
-        positive("batch", self.batch)?;
-        positive("epochs", self.epochs as usize)?;
-        share("label_smoothing", self.label_smoothing)?;
+    fn check(&self) -> std::result::Result<(), Wrong> {
+        positive("train.batch", self.batch)?;
+        positive("train.epochs", self.epochs as usize)?;
+        not_negative("train.clip_norm", self.clip_norm)?;
+        not_negative("train.clip_value", self.clip_value)?;
+        if self.clip_norm > 0.0 && self.clip_value > 0.0 {
+            return Err(("train.clip_value", "and clip_norm exclude each other".into()));
+        }
+        if let Some((k, n)) = self.fold.filter(|(k, n)| *n < 2 || k >= n) {
+            return Err(("train.fold", format!("[{k}, {n}] must be [fold from 0, number of folds from 2]")));
+        }
         let lr = self.optimizer.lr();
         if !(lr > 0.0 && lr.is_finite()) {
             return Err(("optimizer.lr", format!("{lr} must be a positive number")));
         }
-        if !(self.clip_norm >= 0.0) {
-            return Err(("clip_norm", format!("{} must be 0 (no limit) or positive", self.clip_norm)));
+        if let LossConfig::CrossEntropy { label_smoothing, .. } = self.loss {
+            share("loss.label_smoothing", label_smoothing)?;
         }
-        match &self.data {
-            DataConfig::Digits { test, validation, .. } => {
-                share("data.test", *test)?;
-                share("data.validation", *validation)?;
+        self.check_data()?;
+        self.check_parts()?;
+        match &self.model {
+            ModelConfig::Mlp(m) => {
+                m.hidden.iter().try_for_each(|&n| positive("model.hidden", n))?;
+                share("model.dropout", m.dropout)?;
             }
-            DataConfig::Mnist { validation, classes, .. } => {
-                share("data.validation", *validation)?;
-                positive("data.classes", *classes)?;
+            ModelConfig::Cnn(m) => {
+                m.stages.iter().flatten().try_for_each(|&n| positive("model.stages", n))?;
+                share("model.dropout", m.dropout)?;
             }
-            DataConfig::Text { context, test, validation, .. } => {
-                share("data.test", *test)?;
-                share("data.validation", *validation)?;
-                positive("data.context", *context)?;
+            ModelConfig::Gpt(m) => {
+                positive("model.layers", m.layers)?;
+                heads(m.heads, m.width)?;
+                share("model.dropout", m.dropout)?;
             }
+            ModelConfig::EncoderDecoder(m) => {
+                m.layers.iter().try_for_each(|&n| positive("model.layers", n))?;
+                positive("model.feedforward", m.feedforward)?;
+                heads(m.heads, m.width)?;
+                share("model.dropout", m.dropout)?;
+            }
+            ModelConfig::Layers(m) => positive("model.layers", m.layers.len())?,
         }
-        let dropout = match &self.model {
-            ModelConfig::Mlp { dropout, hidden } => {
-                hidden.iter().try_for_each(|&n| positive("model.hidden", n))?;
-                dropout
-            }
-            ModelConfig::Cnn { dropout, stages } => {
-                stages.iter().flatten().try_for_each(|&n| positive("model.stages", n))?;
-                dropout
-            }
-            ModelConfig::Gpt { dropout, layers, heads, width } => {
-                positive("model.layers", *layers)?;
-                positive("model.width", *width)?;
-                if *heads == 0 || width % heads != 0 {
-                    return Err(("model.heads", format!("{heads} heads do not divide the width {width}")));
-                }
-                dropout
-            }
+        let wanted = match (&self.data, &self.model) {
+            (DataConfig::Text(_), ModelConfig::Gpt(_) | ModelConfig::Layers(_)) => None,
+            (DataConfig::Pairs(_), ModelConfig::EncoderDecoder(_)) => None,
+            (DataConfig::Text(_), _) => Some("text needs the model kind gpt or layers"),
+            (DataConfig::Pairs(_), _) => Some("pairs of sentences need the model kind encoder_decoder"),
+            (_, ModelConfig::Gpt(_)) => Some("the kind gpt needs data of the kind text"),
+            (_, ModelConfig::EncoderDecoder(_)) => Some("the kind encoder_decoder needs data of the kind pairs"),
+            _ => None,
         };
-        share("model.dropout", *dropout)?;
-        match (&self.data, &self.model) {
-            (DataConfig::Text { .. }, ModelConfig::Gpt { .. }) => Ok(()),
-            (DataConfig::Text { .. }, _) => Err(("model.kind", "text needs the model kind gpt".to_string())),
-            (_, ModelConfig::Gpt { .. }) => Err(("model.kind", "images need the model kind mlp or cnn".to_string())),
+        wanted.map_or(Ok(()), |w| Err(("model.kind", w.to_string())))
+    }
+
+    fn check_data(&self) -> std::result::Result<(), Wrong> {
+        let (test, validation) = self.data.shares();
+        share("data.test", test)?;
+        share("data.validation", validation)?;
+        match &self.data {
+            DataConfig::Mnist(d) => positive("data.classes", d.classes),
+            DataConfig::Text(d) => positive("data.context", d.context),
+            DataConfig::Images(d) => d.size.iter().try_for_each(|&n| positive("data.size", n)),
+            DataConfig::Pairs(d) => {
+                positive("data.source", d.source)?;
+                positive("data.target", d.target)
+            }
+            DataConfig::Table(d) if d.target.is_empty() => {
+                Err(("data.target", "is missing: the column to predict, such as [\"species\"]".into()))
+            }
+            DataConfig::Table(d) if d.delimiter.chars().count() > 1 => {
+                Err(("data.delimiter", format!("{:?} must be one character", d.delimiter)))
+            }
             _ => Ok(()),
         }
+    }
+
+    fn check_parts(&self) -> std::result::Result<(), Wrong> {
+        let (a, r) = (&self.augment, &self.regularization);
+        for (key, p) in [("augment.flip_horizontal", a.flip_horizontal), ("augment.flip_vertical", a.flip_vertical)] {
+            if !(0.0..=1.0).contains(&p) {
+                return Err((key, format!("{p} must be a probability, from 0 to 1")));
+            }
+        }
+        share("augment.shift", a.shift)?;
+        share("augment.scale", a.scale)?;
+        not_negative("augment.rotate", a.rotate)?;
+        not_negative("augment.noise", a.noise)?;
+        not_negative("augment.mixup", a.mixup)?;
+        not_negative("regularization.l1", r.l1)?;
+        not_negative("regularization.l2", r.l2)?;
+        not_negative("regularization.decoupled_decay", r.decoupled_decay)?;
+        not_negative("regularization.max_norm", r.max_norm)?;
+        share("regularization.ema", r.ema)?;
+        share("regularization.swa", r.swa)?;
+        if r.ema > 0.0 && r.swa > 0.0 {
+            return Err(("regularization.swa", "and ema exclude each other".into()));
+        }
+        share("lookahead.alpha", self.lookahead.alpha.min(0.999))?;
+        not_negative("early_stopping.min_delta", self.early_stopping.min_delta)
+    }
+}
+
+fn heads(heads: usize, width: usize) -> std::result::Result<(), Wrong> {
+    positive("model.width", width)?;
+    match heads == 0 || !width.is_multiple_of(heads) {
+        true => Err(("model.heads", format!("{heads} heads do not divide the width {width}"))),
+        false => Ok(()),
     }
 }
 
@@ -446,10 +251,10 @@ mod tests {
         draft.set("seed", "9").unwrap();
         let config = draft.finish().unwrap();
         assert_eq!((config.epochs, config.optimizer.lr(), config.seed), (3, 0.5, 9));
-        assert!(matches!(config.data, DataConfig::Digits { shift: 2, .. }));
+        assert!(matches!(&config.data, DataConfig::Digits(d) if d.shift == 2));
         let text = "preset = \"digits-cnn\"\n[model]\nkind = \"mlp\"\nhidden = [8]\n";
         let config = Draft::text(text, "f".into()).unwrap().finish().unwrap();
-        assert_eq!(config.model, ModelConfig::Mlp { hidden: vec![8], dropout: 0.0 });
+        assert_eq!(config.model, ModelConfig::Mlp(model::Mlp { hidden: vec![8], dropout: 0.0 }));
     }
 
     #[test]

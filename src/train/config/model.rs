@@ -1,0 +1,388 @@
+//! The section `[model]`: compact kinds, or a list of layers.
+
+use super::data::section;
+use serde::{Deserialize, Serialize};
+
+/// The network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ModelConfig {
+    /// Fully connected layers with ReLU between them.
+    Mlp(Mlp),
+    /// Stages of 3x3 convolutions, each with batch norm and ReLU, each stage ending in 2x2 max pooling; then one linear layer.
+    Cnn(Cnn),
+    /// A decoder-only transformer.
+    Gpt(Gpt),
+    /// A transformer that reads one sequence and writes another.
+    EncoderDecoder(EncoderDecoder),
+    /// Layers, one after the other.
+    Layers(Layers),
+}
+
+section!(
+    /// Fully connected layers.
+    Mlp {
+        /// Widths of the hidden layers.
+        hidden: Vec<usize> = Vec::new(),
+        /// Probability that a hidden value is dropped.
+        dropout: f64 = 0.0,
+    }
+);
+
+section!(
+    /// A convolutional network.
+    Cnn {
+        /// Channels of the convolutions of each stage.
+        stages: Vec<Vec<usize>> = vec![vec![16], vec![32]],
+        /// Probability that a feature is dropped before the linear layer.
+        dropout: f64 = 0.0,
+    }
+);
+
+section!(
+    /// A decoder-only transformer.
+    Gpt {
+        /// Number of blocks.
+        layers: usize = 4,
+        /// Attention heads per block.
+        heads: usize = 4,
+        /// Size of the vector at each position.
+        width: usize = 128,
+        /// Probability that a value is dropped after the embeddings and at the end of each branch.
+        dropout: f64 = 0.0,
+    }
+);
+
+section!(
+    /// An encoder and a decoder.
+    EncoderDecoder {
+        /// Encoder and decoder layers.
+        layers: [usize; 2] = [2, 2],
+        /// Attention heads per layer.
+        heads: usize = 4,
+        /// Size of the vector at each position.
+        width: usize = 128,
+        /// Width between the two linear layers of each layer.
+        feedforward: usize = 512,
+        /// Probability that a value is dropped.
+        dropout: f64 = 0.1,
+    }
+);
+
+section!(
+    /// A list of layers.
+    Layers {
+        /// The layers, first to last.
+        layers: Vec<LayerConfig> = Vec::new(),
+    }
+);
+
+/// One size for all dimensions, or one each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Size {
+    /// The same in both dimensions.
+    All(usize),
+    /// Height and width.
+    Each([usize; 2]),
+}
+
+impl Size {
+    /// Height and width.
+    pub fn pair(self) -> [usize; 2] {
+        match self {
+            Size::All(n) => [n; 2],
+            Size::Each(pair) => pair,
+        }
+    }
+}
+
+/// The activation inside a transformer layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// max(x, 0)
+    #[default]
+    Relu,
+    /// x Phi(x)
+    Gelu,
+}
+
+/// A layer. The sizes of its input follow from the layers before it. In a configuration, a layer without settings may be
+/// written as its name alone: `"relu"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum LayerConfig {
+    /// Fully connected, on the last dimension.
+    Linear {
+        /// Width of the output; without it the number of classes (or of values) of the data.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        out: Option<usize>,
+        /// Whether there is a bias.
+        #[serde(default = "yes")]
+        bias: bool,
+    },
+    /// Convolution over images (N, C, H, W).
+    Conv {
+        /// Channels of the output.
+        out: usize,
+        /// Height and width of the window.
+        #[serde(default = "three")]
+        kernel: Size,
+        /// Step of the window.
+        #[serde(default = "one")]
+        stride: Size,
+        /// Zeros around the image.
+        #[serde(default = "zero")]
+        padding: Size,
+        /// Distance between neighbouring elements of the window.
+        #[serde(default = "one")]
+        dilation: Size,
+        /// Number of groups into which the channels split.
+        #[serde(default = "one_int")]
+        groups: usize,
+        /// Whether there is a bias.
+        #[serde(default = "yes")]
+        bias: bool,
+    },
+    /// Batch norm over dimension 1 of (N, C), (N, C, L) or (N, C, H, W).
+    BatchNorm {
+        /// Added to the variance.
+        #[serde(default = "norm_eps")]
+        eps: f64,
+        /// Weight of a batch in the running statistics.
+        #[serde(default = "tenth")]
+        momentum: f64,
+    },
+    /// Layer norm over the last dimension.
+    LayerNorm {
+        /// Added to the variance.
+        #[serde(default = "norm_eps")]
+        eps: f64,
+    },
+    /// Group norm over groups of channels (dimension 1).
+    GroupNorm {
+        /// Number of groups.
+        groups: usize,
+    },
+    /// max(x, 0)
+    Relu {},
+    /// x Phi(x)
+    Gelu {},
+    /// Hyperbolic tangent.
+    Tanh {},
+    /// 1 / (1 + e^-x)
+    Sigmoid {},
+    /// x / (1 + e^-x)
+    Silu {},
+    /// The maximum of each window of an image.
+    MaxPool {
+        /// Height and width of the window, and its step.
+        #[serde(default = "two")]
+        kernel: Size,
+        /// Step of the window instead of its size.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stride: Option<Size>,
+        /// Border around the image.
+        #[serde(default = "zero")]
+        padding: Size,
+    },
+    /// The mean of each window of an image.
+    AvgPool {
+        /// Height and width of the window, and its step.
+        #[serde(default = "two")]
+        kernel: Size,
+        /// Step of the window instead of its size.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stride: Option<Size>,
+        /// Zeros around the image.
+        #[serde(default = "zero")]
+        padding: Size,
+    },
+    /// Means over a grid that divides the image evenly.
+    AdaptiveAvgPool {
+        /// Height and width of the result.
+        #[serde(default = "one")]
+        out: Size,
+    },
+    /// All dimensions from `start` on merged into one.
+    Flatten {
+        /// First merged dimension.
+        #[serde(default = "one_int")]
+        start: usize,
+    },
+    /// Zeros at random in training.
+    Dropout {
+        /// Probability of a zero.
+        #[serde(default = "half")]
+        p: f64,
+    },
+    /// x + layers(x); where the shape changes, shortcut(x) + layers(x).
+    Residual {
+        /// The branch.
+        layers: Vec<LayerConfig>,
+        /// Layers on the way past it; empty: none.
+        #[serde(default)]
+        shortcut: Vec<LayerConfig>,
+    },
+    /// A vector for each token.
+    Embedding {
+        /// Length of the vectors.
+        dim: usize,
+        /// Number of tokens; without it that of the data.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        num: Option<usize>,
+    },
+    /// Adds a vector for each position of (N, T, C).
+    Positions {
+        /// Learned (started with deviation 0.02) instead of sinusoidal.
+        #[serde(default)]
+        learned: bool,
+    },
+    /// A recurrent network on (N, T, C).
+    Rnn {
+        /// Width of the state.
+        hidden: usize,
+        /// Layers, one on top of the other.
+        #[serde(default = "one_int")]
+        layers: usize,
+        /// In both directions, results joined. The backward direction reads what pads a sequence first.
+        #[serde(default)]
+        bidirectional: bool,
+        /// Probability that a result between two layers is dropped.
+        #[serde(default)]
+        dropout: f64,
+    },
+    /// An LSTM on (N, T, C).
+    Lstm {
+        /// Width of the state.
+        hidden: usize,
+        /// Layers, one on top of the other.
+        #[serde(default = "one_int")]
+        layers: usize,
+        /// In both directions, results joined. The backward direction reads what pads a sequence first.
+        #[serde(default)]
+        bidirectional: bool,
+        /// Probability that a result between two layers is dropped.
+        #[serde(default)]
+        dropout: f64,
+    },
+    /// A GRU on (N, T, C).
+    Gru {
+        /// Width of the state.
+        hidden: usize,
+        /// Layers, one on top of the other.
+        #[serde(default = "one_int")]
+        layers: usize,
+        /// In both directions, results joined. The backward direction reads what pads a sequence first.
+        #[serde(default)]
+        bidirectional: bool,
+        /// Probability that a result between two layers is dropped.
+        #[serde(default)]
+        dropout: f64,
+    },
+    /// Self-attention and a feed-forward part on (N, T, C), as torch's TransformerEncoderLayer; what pads is not seen.
+    TransformerEncoder {
+        /// Attention heads.
+        heads: usize,
+        /// Width between the two linear layers; 0: four times the width.
+        #[serde(default)]
+        feedforward: usize,
+        /// Layers, one on top of the other.
+        #[serde(default = "one_int")]
+        layers: usize,
+        /// Probability that a value is dropped.
+        #[serde(default = "tenth")]
+        dropout: f64,
+        /// Norms before each branch instead of after.
+        #[serde(default)]
+        norm_first: bool,
+        /// Between the two linear layers.
+        #[serde(default)]
+        activation: Activation,
+        /// Each position sees only those before it.
+        #[serde(default)]
+        causal: bool,
+    },
+    /// An image (N, C, H, W) as a sequence of square patches (N, T, dim), as a vision transformer sees it.
+    Patches {
+        /// Height and width of a patch.
+        size: Size,
+        /// Length of the vectors.
+        dim: usize,
+        /// Puts a learned vector in front, whose result `first` takes.
+        #[serde(default)]
+        class_token: bool,
+    },
+    /// Position 0 of (N, T, C).
+    First {},
+    /// The last position of each sequence of (N, T, C) that does not pad.
+    Last {},
+    /// The mean over the positions of (N, T, C) that do not pad.
+    Mean {},
+    /// The maximum over the positions of (N, T, C) that do not pad.
+    Max {},
+}
+
+fn yes() -> bool {
+    true
+}
+fn zero() -> Size {
+    Size::All(0)
+}
+fn one() -> Size {
+    Size::All(1)
+}
+fn two() -> Size {
+    Size::All(2)
+}
+fn three() -> Size {
+    Size::All(3)
+}
+fn one_int() -> usize {
+    1
+}
+fn norm_eps() -> f64 {
+    1e-5
+}
+fn tenth() -> f64 {
+    0.1
+}
+fn half() -> f64 {
+    0.5
+}
+
+impl LayerConfig {
+    /// Its name in a configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            LayerConfig::Linear { .. } => "linear",
+            LayerConfig::Conv { .. } => "conv",
+            LayerConfig::BatchNorm { .. } => "batch_norm",
+            LayerConfig::LayerNorm { .. } => "layer_norm",
+            LayerConfig::GroupNorm { .. } => "group_norm",
+            LayerConfig::Relu {} => "relu",
+            LayerConfig::Gelu {} => "gelu",
+            LayerConfig::Tanh {} => "tanh",
+            LayerConfig::Sigmoid {} => "sigmoid",
+            LayerConfig::Silu {} => "silu",
+            LayerConfig::MaxPool { .. } => "max_pool",
+            LayerConfig::AvgPool { .. } => "avg_pool",
+            LayerConfig::AdaptiveAvgPool { .. } => "adaptive_avg_pool",
+            LayerConfig::Flatten { .. } => "flatten",
+            LayerConfig::Dropout { .. } => "dropout",
+            LayerConfig::Residual { .. } => "residual",
+            LayerConfig::Embedding { .. } => "embedding",
+            LayerConfig::Positions { .. } => "positions",
+            LayerConfig::Rnn { .. } => "rnn",
+            LayerConfig::Lstm { .. } => "lstm",
+            LayerConfig::Gru { .. } => "gru",
+            LayerConfig::TransformerEncoder { .. } => "transformer_encoder",
+            LayerConfig::Patches { .. } => "patches",
+            LayerConfig::First {} => "first",
+            LayerConfig::Last {} => "last",
+            LayerConfig::Mean {} => "mean",
+            LayerConfig::Max {} => "max",
+        }
+    }
+}
