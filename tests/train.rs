@@ -2,6 +2,8 @@
 
 #[path = "train/bad_input.rs"]
 mod bad_input;
+#[path = "train/configs.rs"]
+mod configs;
 #[path = "train/curves.rs"]
 mod curves;
 #[path = "train/resume.rs"]

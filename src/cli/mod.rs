@@ -4,7 +4,9 @@
 pub mod bench;
 pub mod check;
 pub mod devices;
+mod dry_run;
 pub mod eval;
+mod folds;
 pub mod knobs;
 pub mod predict;
 pub mod train;

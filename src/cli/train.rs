@@ -1,19 +1,17 @@
 //! `kiln train`: trains a preset or a TOML file, resumes a run, or repeats a preset over seeds.
 
 use crate::backend::Device;
+use crate::cli::dry_run::dry_run;
+use crate::cli::folds::over_folds;
 use crate::cli::{DeviceArg, Outcome, print_json};
 use crate::error::{Error, Result};
-use crate::plan::{Plan, SlotKind};
 use crate::report::Console;
-use crate::report::number::{count, mean_and_deviation, percent, seconds};
+use crate::report::number::{mean_and_deviation, percent, seconds};
 use crate::train::config::text::reference;
 use crate::train::config::{Draft, PRESETS};
-use crate::train::inspect::inspect;
 use crate::train::run::{Run, Silent};
-use crate::train::trainer::is_model_state;
-use crate::train::{RunConfig, RunOptions, Summary, Task};
+use crate::train::{RunConfig, RunOptions, Summary};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -60,6 +58,10 @@ pub struct TrainArgs {
     /// Train once per seed of this range, such as 0-9, and show mean and deviation; keeps no folders.
     #[arg(long, value_name = "A-B", conflicts_with_all = ["resume", "seed", "out", "stop_after"])]
     seeds: Option<String>,
+    /// Cross-validation: divide all but the test part into N folds (each class evenly, groups whole), train once per fold on
+    /// the others, and show each fold's validation, its mean and deviation. With --out it keeps a folder for each fold.
+    #[arg(long, value_name = "N", conflicts_with_all = ["resume", "seeds", "stop_after"])]
+    folds: Option<usize>,
     /// Seconds between two checkpoints.
     #[arg(long, value_name = "S", default_value_t = 20.0)]
     checkpoint_every: f64,
@@ -72,7 +74,7 @@ pub struct TrainArgs {
     print_config: bool,
     /// Read the data, build and plan the model, print its layers with shapes, parameters, operations and the memory that
     /// the device needs, and do not train.
-    #[arg(long, conflicts_with_all = ["resume", "print_config", "seeds"])]
+    #[arg(long, conflicts_with_all = ["resume", "print_config", "seeds", "folds"])]
     dry_run: bool,
 }
 
@@ -90,6 +92,9 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     if args.print_config {
         print!("{}\n{}", config.to_toml()?, reference());
         return Ok(Outcome::Good);
+    }
+    if let Some(folds) = args.folds {
+        return over_folds(&config, folds, &args.device.open()?, &options, args.json);
     }
     if args.dry_run {
         return dry_run(&config, &args.device.open()?, args.json);
@@ -136,83 +141,6 @@ fn train(run: Run, json: bool) -> Result<Outcome> {
         print_json(&summary_json(&summary));
     }
     Ok(Outcome::Good)
-}
-
-/// The table of layers and the planned memory.
-fn dry_run(config: &RunConfig, device: &Device, json: bool) -> Result<Outcome> {
-    let task = Task::open(config)?;
-    let table = inspect(config, &task)?;
-    let run = Run::new(config.clone(), device, RunOptions { keep: false, ..RunOptions::default() })?;
-    let batch = table.batch;
-    let memory = run.trainer().step_program(batch).map(|p| memory(p.plan())).unwrap_or_default();
-    let parts = [("train", &task.train), ("validation", &task.validation), ("test", &task.test)];
-    if json {
-        let layers: Vec<Value> = table
-            .layers
-            .iter()
-            .map(|l| {
-                json!({ "path": l.path, "kind": l.kind, "output": l.output.to_string(), "parameters": l.parameters,
-                        "flops": l.flops })
-            })
-            .collect();
-        print_json(&json!({
-            "preset": config.preset, "batch": batch, "layers": layers, "parameters": table.parameters,
-            "flops": table.flops, "device": device.info().name, "memory": memory,
-            "examples": parts.map(|(_, p)| p.indices.len()),
-        }));
-        return Ok(Outcome::Good);
-    }
-    let sizes: Vec<String> =
-        parts.iter().map(|(name, p)| format!("{name} {}", count(p.indices.len() as u64))).collect();
-    println!("examples: {}", sizes.join(", "));
-    for field in task.train.data.fields() {
-        println!("  {}: {}{}", field.name, field.dtype, field.shape);
-    }
-    println!("\nlayers, for a batch of {batch}:");
-    let mut rows = vec![["layer", "kind", "output", "parameters", "MFLOP forward"].map(str::to_string)];
-    let mflop = |f: u64| format!("{:.3}", f as f64 / 1e6);
-    for l in &table.layers {
-        let row = [l.path.clone(), l.kind.clone(), l.output.to_string(), count(l.parameters as u64), mflop(l.flops)];
-        rows.push(row);
-    }
-    let (parameters, flops) = (count(table.parameters as u64), mflop(table.flops));
-    rows.push(["all".into(), String::new(), String::new(), parameters, flops]);
-    let widths: Vec<usize> = (0..5).map(|c| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0)).collect();
-    for row in &rows {
-        let [a, b, c, d, e] = row;
-        let line = format!(
-            "{a:<w0$}  {b:<w1$}  {c:<w2$}  {d:>w3$}  {e:>w4$}",
-            w0 = widths[0],
-            w1 = widths[1],
-            w2 = widths[2],
-            w3 = widths[3],
-            w4 = widths[4]
-        );
-        println!("  {}", line.trim_end());
-    }
-    let info = device.info();
-    println!("\nmemory of a training step on {} ({}):", info.name, info.driver);
-    for (what, bytes) in &memory {
-        println!("  {what:<22} {:>10.2} MiB", *bytes as f64 / (1 << 20) as f64);
-    }
-    Ok(Outcome::Good)
-}
-
-/// Bytes of a plan by what they are for.
-fn memory(plan: &Plan) -> BTreeMap<&'static str, usize> {
-    let mut bytes = BTreeMap::new();
-    for slot in &plan.slots {
-        let what = match &slot.kind {
-            SlotKind::State(name) if is_model_state(name) => "parameters, buffers",
-            SlotKind::State(_) => "optimizer",
-            SlotKind::Feed(_) => "batch",
-            SlotKind::Fetch => "results",
-            SlotKind::Transient => "intermediate values",
-        };
-        *bytes.entry(what).or_insert(0) += slot.bytes;
-        *bytes.entry("together").or_insert(0) += slot.bytes;
-    }
-    bytes
 }
 
 /// How the user called this program.

@@ -1,14 +1,17 @@
 //! Data: what comes with kiln (`embedded`), readers of the users' formats (`idx`, `cifar`, `pictures`, `npy`, `table`,
-//! `series`, `pairs`, `text`), and how examples become batches (`dataset`, `images`), splits and epochs (`order`). All
+//! `series`, `pairs`, `graph`, `text`), and how examples become batches (`dataset`, `images`, `augment`, `loader`), splits and epochs (`order`). All
 //! files may be gzipped. Everything random here is a pure function of a seed, so that a resumed run sees the batches that an
 //! uninterrupted one sees.
 
+pub mod augment;
 pub mod cifar;
 pub mod dataset;
 pub mod embedded;
 pub mod file;
+pub mod graph;
 pub mod idx;
 pub mod images;
+pub mod loader;
 pub mod npy;
 pub mod order;
 pub mod pairs;

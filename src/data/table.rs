@@ -119,7 +119,13 @@ impl Csv {
         (0..self.len()).filter_map(|r| self.cell(r, column)).all(|c| c.parse::<f64>().is_ok_and(f64::is_finite))
     }
 
-    fn bad_cell(&self, row: usize, column: usize, what: &str) -> Error {
+    /// The text of a cell, as it is.
+    pub fn text(&self, row: usize, column: usize) -> &str {
+        &self.rows[row][column]
+    }
+
+    /// An error that names file, line and column of a cell.
+    pub(crate) fn bad_cell(&self, row: usize, column: usize, what: &str) -> Error {
         let (line, header, cell) = (self.lines[row], &self.header[column], &self.rows[row][column]);
         let file = self.others.iter().rev().find(|(_, first)| *first <= row).map_or(&self.name, |(name, _)| name);
         Error::input(file, format!("line {line}, column {header:?}: {cell:?} {what}"))

@@ -71,7 +71,7 @@ impl Module for Gpt {
         let x = scope.run("wte", &table(self.vocab), tokens) + positions;
         let x = scope.run("drop", &Dropout::new(self.dropout), &x);
         let blocks = scope.child("h");
-        let x = (0..self.layers).fold(x, |x, i| self.block(&blocks.child(i), &x));
+        let x = (0..self.layers).fold(x, |x, i| blocks.visit(i, |s| self.block(s, &x)));
         let x = scope.run("ln_f", &LayerNorm::new([w]), &x);
         let head = Linear::new(w, self.vocab).init(Init::Normal { std: STD }, Init::ZEROS).without_bias();
         scope.run("head", &head, &x)

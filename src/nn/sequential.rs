@@ -39,7 +39,7 @@ impl std::fmt::Debug for Sequential {
 impl Module for Sequential {
     #[track_caller]
     fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
-        self.layers.iter().enumerate().fold(x.clone(), |x, (i, layer)| layer.forward(&scope.child(i), &x))
+        self.layers.iter().enumerate().fold(x.clone(), |x, (i, layer)| scope.run(i, layer, &x))
     }
 }
 

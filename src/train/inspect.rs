@@ -2,6 +2,7 @@
 //! errors that name the layer. Needs no device.
 
 use crate::data::Field;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ir::{Builder, Graph, Node, Prim, Tensor, Type};
 use crate::nn::{Mode, Module, Params, Visit};
@@ -28,7 +29,7 @@ pub struct Layer {
 /// A model and what it costs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
-    /// The layers, in order; those inside of others are left out, but for lists of layers.
+    /// The layers, in order. What is inside an element of a list of layers is part of that element.
     pub layers: Vec<Layer>,
     /// Trained numbers.
     pub parameters: usize,
@@ -62,13 +63,20 @@ pub fn inspect(config: &RunConfig, task: &Task) -> Result<Inspection> {
             flops: graph.nodes[v.nodes.clone()].iter().map(|n| flops(&graph, n)).sum(),
         }
     };
-    // A visit inside of another one is shown instead of it only for lists of blocks (`h.0`, `encoder.layers.1`).
-    let outer = |v: &&Visit| {
-        let depth = |p: &str| p.split('.').filter(|s| s.parse::<usize>().is_err()).count();
-        !visits.iter().any(|o| v.path.starts_with(&format!("{}.", o.path)) && depth(&o.path) <= depth(&v.path))
+    let is_number = |s: &str| s.parse::<usize>().is_ok();
+    let visited = |path: &str| visits.iter().any(|v| v.path == path);
+    let last = |path: &str| path.rsplit('.').next().is_some_and(is_number);
+    let shown = |v: &&Visit| {
+        // An element of a list stands for all in it, and a list is shown by its elements.
+        let places = v.path.match_indices('.').map(|(i, _)| &v.path[..i]);
+        let inside = places.into_iter().any(|outer| last(outer) && visited(outer));
+        let is_list = visits
+            .iter()
+            .any(|o| o.path.strip_prefix(&v.path).and_then(|rest| rest.strip_prefix('.')).is_some_and(is_number));
+        !inside && !(is_list && !last(&v.path))
     };
     Ok(Inspection {
-        layers: visits.iter().filter(outer).map(of).collect(),
+        layers: visits.iter().filter(shown).map(of).collect(),
         parameters: specs.iter().filter(|s| s.trainable).map(|s| s.ty.shape.elems()).sum(),
         flops: graph.nodes.iter().map(|n| flops(&graph, n)).sum(),
         batch,
@@ -104,8 +112,8 @@ fn fits(output: &Type, task: &Task, shapes: &model::Shapes, batch: usize) -> Res
         _ => format!("{} classes", shapes.outputs),
     };
     let fields = task.train.data.fields();
-    let places: usize = match (&task.output, fields.last()) {
-        (Output::Char { .. } | Output::Pair { .. }, Some(f)) => f.shape.elems(),
+    let places = match fields.last() {
+        Some(f) if f.dtype == DType::I32 => f.shape.elems(),
         _ => 1,
     };
     let width = output.shape.last().copied().unwrap_or(0);

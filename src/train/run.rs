@@ -139,7 +139,10 @@ impl Run {
             let detail = "exists already; choose another folder, or continue the run in it with --resume";
             return Err(Error::input(out.display(), detail));
         }
-        let (task, trainer) = prepare(&config, device)?;
+        let (task, mut trainer) = prepare(&config, device)?;
+        if !config.init.is_empty() {
+            trainer.load(&checkpoint::load_weights(Path::new(&config.init))?, false, &config.init)?;
+        }
         let folder = options.keep.then(|| RunFolder::create(options.out.as_deref(), &config)).transpose()?;
         Ok(Run {
             config,

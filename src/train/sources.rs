@@ -1,5 +1,6 @@
 //! The data of a run: one function for each kind that a configuration may name.
 
+use crate::data::graph::{Graph, GraphPart};
 use crate::data::images::MnistPart;
 use crate::data::pairs::{PairTokens, Pairs};
 use crate::data::pictures::{self, Pictures};
@@ -374,6 +375,42 @@ pub(super) fn pairs(config: &RunConfig, d: &data::Pairs) -> Result<Task> {
     let data = PairTokens::new(&pairs, &source, &target, d.lengths)?;
     let lengths = data.lengths();
     Ok(divided(Arc::new(data), split, Output::Pair { source, target, lengths }, None))
+}
+
+pub(super) fn graph(config: &RunConfig, d: &data::Graph) -> Result<Task> {
+    let edges = Csv::open(given(&d.path, "a CSV file of edges")?, None)?;
+    if d.nodes.is_empty() {
+        return Err(Error::input("data.nodes", "is missing: the CSV file of the nodes"));
+    }
+    let table = Csv::open(Path::new(&d.nodes), None)?;
+    let name = table.column(&d.name)?;
+    let nodes: Vec<String> = (0..table.len()).map(|r| table.text(r, name).to_string()).collect();
+    let (names, labels) = table.classes(table.column(&d.target)?)?;
+    let by = By { labels: Some(&labels), groups: None };
+    let split = divide(config, nodes.len(), d.split, d.test, d.validation, by)?;
+    let features = match d.inputs.is_empty() {
+        true => None,
+        false => {
+            let columns = Columns { inputs: &d.inputs, standardize: true, ..Default::default() };
+            Some(Encoder::fit(&table, &split.train, &columns)?.encode(&table)?)
+        }
+    };
+    let ends = [edges.column(&d.ends[0])?, edges.column(&d.ends[1])?];
+    let graph = Arc::new(Graph::new(&edges, ends, &nodes, labels.clone(), features)?);
+    let train_labels = split.train.iter().map(|&i| labels[i]).collect();
+    // Each part is one example: the whole graph with the classes of its own nodes.
+    let own = |nodes: &[usize]| {
+        let indices = if nodes.is_empty() { Vec::new() } else { vec![0] };
+        part(GraphPart::new(graph.clone(), nodes), indices)
+    };
+    Ok(Task {
+        train: own(&split.train),
+        validation: own(&split.validation),
+        test: own(&split.test),
+        output: Output::Label { names },
+        reader: None,
+        train_labels,
+    })
 }
 
 /// No examples at all.

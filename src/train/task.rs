@@ -1,14 +1,16 @@
 //! A `Task`: the data sets and the model that a configuration describes.
 
 use crate::backend::Device;
+use crate::data::augment::Augmented;
 use crate::data::{Chars, Dataset, Vocabulary};
 use crate::error::{Error, Result};
-use crate::optim::{Clip, Lookahead, Optimizer};
+use crate::optim::{Clip, Ema, Lookahead, Optimizer, Regularized, Swa};
 use crate::train::config::parts::Weighting;
-use crate::train::config::{ClassWeights, DataConfig, LossConfig};
+use crate::train::config::{AugmentConfig, ClassWeights, DataConfig, LossConfig};
 use crate::train::model::{self, Shapes};
 use crate::train::{Loss, RunConfig, Trainer, sources};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A part of the examples of a data set.
 pub struct Part {
@@ -89,7 +91,7 @@ pub enum Output {
 impl Task {
     /// Reads the data of a configuration.
     pub fn open(config: &RunConfig) -> Result<Task> {
-        match &config.data {
+        let mut task = match &config.data {
             DataConfig::Digits(d) => sources::digits(config, d),
             DataConfig::Mnist(d) => sources::mnist(config, d),
             DataConfig::Cifar(d) => sources::cifar(config, d),
@@ -99,7 +101,15 @@ impl Task {
             DataConfig::Npy(d) => sources::npy(config, d),
             DataConfig::Text(d) => sources::text(config, d),
             DataConfig::Pairs(d) => sources::pairs(config, d),
+            DataConfig::Graph(d) => sources::graph(config, d),
+        }?;
+        if config.augment != AugmentConfig::default() {
+            let classes = task.shapes().outputs;
+            let inner: Arc<dyn Dataset> = task.train.data.into();
+            let augmented = Augmented::new(inner, config.augment.clone(), &task.train.indices, classes)?;
+            task.train.data = Box::new(augmented);
         }
+        Ok(task)
     }
 
     /// The trainer of a configuration over this data.
@@ -112,15 +122,26 @@ impl Task {
         };
         let lr = config.optimizer.lr();
         let model = model::build(&config.model, &self.shapes())?;
-        let trainer = Trainer::boxed(device, model, self.loss(&config.loss)?, self.optimizer(config)?, lr);
+        let trainer = Trainer::boxed(device, model, self.loss(&config.loss)?, self.optimizer(config, updates)?, lr);
         let schedule = config.schedule.build(lr, config.epochs, updates);
-        Ok(trainer.schedule(schedule).clip(clip).seed(config.seed))
+        let trainer = trainer.schedule(schedule).clip(clip).seed(config.seed);
+        Ok(trainer.shuffle(config.shuffle).workers(config.workers))
     }
 
-    fn optimizer(&self, config: &RunConfig) -> Result<Box<dyn Optimizer>> {
+    fn optimizer(&self, config: &RunConfig, updates: u64) -> Result<Box<dyn Optimizer>> {
         let mut rule = config.optimizer.grouped(&config.groups)?;
+        let r = &config.regularization;
+        if r.l1 > 0.0 || r.l2 > 0.0 || r.decoupled_decay > 0.0 || r.max_norm > 0.0 {
+            let (l1, l2, decoupled_decay, max_norm) = (r.l1, r.l2, r.decoupled_decay, r.max_norm);
+            rule = Box::new(Regularized { inner: rule, l1, l2, decoupled_decay, max_norm });
+        }
         if config.lookahead.k > 0 {
             rule = Box::new(Lookahead { inner: rule, k: config.lookahead.k, alpha: config.lookahead.alpha });
+        }
+        if r.ema > 0.0 {
+            rule = Box::new(Ema { inner: rule, decay: r.ema });
+        } else if r.swa > 0.0 {
+            rule = Box::new(Swa { inner: rule, start: (updates as f64 * r.swa).round() as u64 });
         }
         Ok(rule)
     }

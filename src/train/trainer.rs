@@ -4,7 +4,7 @@
 //! the device works on later ones, and the last ones when the caller drains.
 
 use crate::backend::{Device, Fetches, Program, Store};
-use crate::data::{Batches, Dataset, Draw, Field};
+use crate::data::{Batches, Dataset, Draw, Field, loader};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::grad::grad;
@@ -14,6 +14,7 @@ use crate::nn::{Mode, Module, ParamSpec, Params};
 use crate::optim::schedule::Scheduler;
 use crate::optim::{self, Clip, Optimizer, Schedule, StepFeed};
 use crate::tensor::HostTensor;
+pub use crate::train::measures::{Measures, Position, StepReport};
 use crate::train::{Loss, Usage};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,64 +22,6 @@ use std::collections::{BTreeMap, VecDeque};
 const IN_FLIGHT: usize = 6;
 /// Name of the single fetched output of training and evaluation programs.
 const METRICS: &str = "metrics";
-
-/// How far training has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Position {
-    /// Updates so far, suppressed ones included.
-    pub step: u64,
-    /// Epochs completed.
-    pub epoch: u64,
-    /// Batches of the present epoch that were taken.
-    pub batch: usize,
-}
-
-/// What one training step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepReport {
-    /// Its number, from 1.
-    pub step: u64,
-    /// Mean loss of its batch.
-    pub loss: f64,
-    /// Correct predictions in its batch.
-    pub correct: f64,
-    /// Predictions in its batch.
-    pub count: usize,
-    /// L2 norm of all gradients before clipping.
-    pub grad_norm: f64,
-    /// False if the gradient was not finite and the update was suppressed.
-    pub updated: bool,
-    /// The learning rate.
-    pub lr: f64,
-}
-
-/// Sums over predictions.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Measures {
-    /// Sum of the losses.
-    pub loss_sum: f64,
-    /// Correct predictions.
-    pub correct: f64,
-    /// Predictions.
-    pub count: u64,
-}
-
-impl Measures {
-    /// Adds a batch with this mean loss.
-    pub fn add(&mut self, loss: f64, correct: f64, count: usize) {
-        self.loss_sum += loss * count as f64;
-        self.correct += correct;
-        self.count += count as u64;
-    }
-    /// Mean loss; NaN without predictions.
-    pub fn loss(&self) -> f64 {
-        self.loss_sum / self.count as f64
-    }
-    /// Share of correct predictions; NaN without predictions.
-    pub fn accuracy(&self) -> f64 {
-        self.correct / self.count as f64
-    }
-}
 
 struct InFlight {
     fetches: Fetches,
@@ -96,6 +39,10 @@ pub struct Trainer {
     scheduler: Scheduler,
     clip: Option<Clip>,
     seed: u64,
+    shuffle: bool,
+    workers: usize,
+    /// True while the averages stand in the weights' places.
+    averaged: bool,
     position: Position,
     specs: Vec<ParamSpec>,
     steps: BTreeMap<usize, Program>,
@@ -133,6 +80,9 @@ impl Trainer {
             scheduler: Scheduler::new(lr, Schedule::Constant),
             clip: None,
             seed: 0,
+            shuffle: true,
+            workers: 0,
+            averaged: false,
             position: Position::default(),
             specs: Vec::new(),
             steps: BTreeMap::new(),
@@ -158,6 +108,18 @@ impl Trainer {
     /// The same with this seed, from which initialisation, dropout and the order of the data follow.
     pub fn seed(mut self, seed: u64) -> Trainer {
         self.seed = seed;
+        self
+    }
+
+    /// The same with epochs in an order of their own, or all in the data's.
+    pub fn shuffle(mut self, shuffle: bool) -> Trainer {
+        self.shuffle = shuffle;
+        self
+    }
+
+    /// The same with so many threads that prepare training batches in the background. The numbers do not change.
+    pub fn workers(mut self, workers: usize) -> Trainer {
+        self.workers = workers;
         self
     }
 
@@ -336,15 +298,21 @@ impl Trainer {
         watch: &mut dyn FnMut(StepReport) -> Result<bool>,
     ) -> Result<bool> {
         let fields = data.fields();
-        let batches = Batches::shuffled(part, batch, self.seed, self.position.epoch);
+        let batches = match self.shuffle {
+            true => Batches::shuffled(part, batch, self.seed, self.position.epoch),
+            false => Batches::ordered(part, batch),
+        };
         let draw = Draw { seed: self.seed, epoch: self.position.epoch };
-        let mut go_on = true;
-        while go_on && self.position.batch < batches.len() && self.position.step < limit {
-            let tensors = data.batch(batches.get(self.position.batch), Some(draw))?;
-            for report in self.step(&fields, &tensors)? {
-                go_on &= watch(report)?;
+        loader::with(data, &batches, self.position.batch, Some(draw), self.workers, |loader| -> Result<()> {
+            let mut go_on = true;
+            while go_on && self.position.step < limit {
+                let Some(tensors) = loader.take() else { break };
+                for report in self.step(&fields, &tensors?)? {
+                    go_on &= watch(report)?;
+                }
             }
-        }
+            Ok(())
+        })?;
         for report in self.drain()? {
             watch(report)?;
         }
@@ -370,8 +338,30 @@ impl Trainer {
         Ok(measures)
     }
 
-    /// Measures the model on a part of the data.
+    /// Measures the model on a part of the data; with the average of the weights, if the optimizer keeps one.
     pub fn evaluate(&mut self, data: &dyn Dataset, part: &[usize], batch: usize) -> Result<Measures> {
+        let was = self.averaged;
+        self.use_average(true)?;
+        let measures = self.measure(data, part, batch);
+        self.use_average(was)?;
+        measures
+    }
+
+    /// Exchanges the weights with their average, if the optimizer keeps one, or back. Training goes on with the weights.
+    pub fn use_average(&mut self, on: bool) -> Result<()> {
+        if self.averaged == on || self.position.step == 0 {
+            return Ok(());
+        }
+        self.averaged = on;
+        for state in self.specs.iter().filter_map(|s| optim::regularize::averaged(&s.name).map(|p| (&s.name, p))) {
+            let (average, weight) = (self.store.get(state.0)?, self.store.get(state.1)?);
+            self.store.insert(state.1, &average)?;
+            self.store.insert(state.0.clone(), &weight)?;
+        }
+        Ok(())
+    }
+
+    fn measure(&mut self, data: &dyn Dataset, part: &[usize], batch: usize) -> Result<Measures> {
         let fields = data.fields();
         let mut measures = Measures::default();
         let mut queue: VecDeque<(Fetches, usize)> = VecDeque::new();

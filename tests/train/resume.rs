@@ -65,6 +65,34 @@ fn cpu_within_and_between_epochs() {
     check(&device, small_cnn(1), &[2, 3, 7]);
 }
 
+/// Everything that has a memory or draws at random, at once.
+#[test]
+fn augmentation_averages_and_schedules_on_the_cpu() {
+    let keys = [
+        ("epochs", "3"),
+        ("data.test", "0.9"),
+        ("data.validation", "0.2"),
+        ("batch", "64"),
+        ("model.hidden", "[12]"),
+        ("model.dropout", "0.2"),
+        ("train.workers", "2"),
+        ("augment.rotate", "10"),
+        ("augment.noise", "0.05"),
+        ("augment.mixup", "0.2"),
+        ("regularization.l1", "1e-4"),
+        ("regularization.l2", "1e-3"),
+        ("regularization.decoupled_decay", "0.01"),
+        ("regularization.max_norm", "2"),
+        ("regularization.ema", "0.9"),
+        ("lookahead.k", "2"),
+        ("schedule", "{ kind = \"plateau\", patience = 0, factor = 0.5 }"),
+        ("loss", "{ kind = \"cross_entropy\", class_weights = \"balanced\" }"),
+    ];
+    check(&Device::open("cpu").unwrap(), config("digits-mlp", &keys), &[2, 4]);
+    let swa = [&keys[..14], &[("regularization.swa", "0.4"), ("early_stopping.patience", "1")]].concat();
+    check(&Device::open("cpu").unwrap(), config("digits-mlp", &swa), &[5]);
+}
+
 #[test]
 fn reference() {
     let keys =

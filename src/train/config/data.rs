@@ -38,6 +38,8 @@ pub enum DataConfig {
     Text(Text),
     /// A TSV file of sentences and their translations.
     Pairs(Pairs),
+    /// One graph with classes of its nodes: a table of edges and one of nodes.
+    Graph(Graph),
 }
 
 /// A section that knows what its keys mean.
@@ -260,6 +262,30 @@ section!(
     }
 );
 
+section!(
+    /// A graph.
+    Graph {
+        /// The CSV file of the edges, which go both ways.
+        path: String = String::new(),
+        /// Its two columns with the nodes at the ends.
+        ends: [String; 2] = ["u".into(), "v".into()],
+        /// The CSV file of the nodes.
+        nodes: String = String::new(),
+        /// Its column with the names that the edges use.
+        name: String = "node".into(),
+        /// Its column with the classes.
+        target: String = "label".into(),
+        /// Its columns that are features; empty: each node is told apart by a number of its own.
+        inputs: Vec<String> = Vec::new(),
+        /// Share of the nodes whose classes are kept for the end.
+        test: f64 = 0.2,
+        /// Share of the rest that choices are made on.
+        validation: f64 = 0.0,
+        /// How the parts are drawn.
+        split: SplitKind = SplitKind::Stratified,
+    }
+);
+
 impl DataConfig {
     /// Shares of the test and of the validation part.
     pub fn shares(&self) -> (f64, f64) {
@@ -273,6 +299,7 @@ impl DataConfig {
             DataConfig::Npy(d) => (d.test, d.validation),
             DataConfig::Text(d) => (d.test, d.validation),
             DataConfig::Pairs(d) => (d.test, d.validation),
+            DataConfig::Graph(d) => (d.test, d.validation),
         }
     }
 }

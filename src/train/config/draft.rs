@@ -66,7 +66,7 @@ impl Draft {
             }
         };
         if let Some(Value::Table(data)) = self.table.get_mut("data") {
-            ["path", "test_path", "validation_path", "targets"]
+            ["path", "test_path", "validation_path", "targets", "nodes"]
                 .iter()
                 .filter_map(|k| data.get_mut(*k).map(absolute))
                 .count();

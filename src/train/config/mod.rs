@@ -258,6 +258,20 @@ mod tests {
     }
 
     #[test]
+    fn configurations_of_older_runs_are_read() {
+        let text = "preset = \"digits-cnn\"\nseed = 3\nepochs = 30\nbatch = 32\nlabel_smoothing = 0.05\nclip_norm = 0.0\n\n\
+                    [data]\nkind = \"digits\"\ntest = 0.2\nvalidation = 0.1\nshift = 1\n\n[model]\nkind = \"cnn\"\n\
+                    stages = [[16, 32], [64]]\ndropout = 0.2\n\n[optimizer]\nkind = \"adamw\"\nlr = 0.003\n\
+                    betas = [0.9, 0.999]\neps = 1e-8\nweight_decay = 0.01\n\n[schedule]\nkind = \"one_cycle\"\nrise = 0.3\n";
+        let config = Draft::complete(text, "config.toml".into()).unwrap().finish().unwrap();
+        assert_eq!(config, RunConfig { seed: 3, ..Draft::open("digits-cnn").unwrap().finish().unwrap() });
+        assert!(matches!(config.loss, LossConfig::CrossEntropy { label_smoothing: 0.05, .. }));
+        let constant = text.replace("kind = \"one_cycle\"\nrise = 0.3", "kind = \"constant\"");
+        let config = Draft::complete(&constant, "config.toml".into()).unwrap().finish().unwrap();
+        assert_eq!(config.schedule, ScheduleConfig::Constant {});
+    }
+
+    #[test]
     fn mistakes_are_named_with_the_file() {
         let m = message("preset = \"digits-cnn\"\nepoch = 3\n");
         assert!(m.starts_with("my.toml: ") && m.contains("`epoch`") && m.contains("`epochs`"), "{m}");

@@ -87,6 +87,7 @@ pub fn sections() -> Vec<(&'static str, &'static str, Vec<(&'static str, Keys)>)
         ("npy", data::Npy::KEYS),
         ("text", data::Text::KEYS),
         ("pairs", data::Pairs::KEYS),
+        ("graph", data::Graph::KEYS),
     ];
     let model = vec![
         ("mlp", model::Mlp::KEYS),
@@ -130,10 +131,7 @@ impl RunConfig {
     /// This configuration as TOML, each key with its meaning above it.
     pub fn to_toml(&self) -> Result<String> {
         let mut all = Table::try_from(self).map_err(|e| Error::internal("config", e.to_string()))?;
-        let mut train = Table::new();
-        for key in TRAIN {
-            train.extend(all.remove(*key).map(|v| (key.to_string(), v)));
-        }
+        let train: Table = TRAIN.iter().filter_map(|k| all.remove(*k).map(|v| (k.to_string(), v))).collect();
         let mut out = String::new();
         if let Some(preset) = all.remove("preset") {
             let _ = writeln!(out, "# The preset that this started from; it names the run's folder.\npreset = {preset}");
@@ -145,7 +143,8 @@ impl RunConfig {
                 Some(Value::Array(groups)) => {
                     for group in groups {
                         let _ = writeln!(out, "\n[[{name}]]");
-                        group.as_table().into_iter().flatten().for_each(|(k, v)| {
+                        let keys = GroupConfig::KEYS.iter().filter_map(|(k, _)| group.get(*k).map(|v| (k, v)));
+                        keys.for_each(|(k, v)| {
                             let _ = writeln!(out, "{k} = {v}");
                         });
                     }
@@ -168,10 +167,10 @@ fn write_section(out: &mut String, name: &str, title: &str, kinds: &[(&str, Keys
         let _ = writeln!(out, "# One of {}.\nkind = \"{kind}\"", names.join(", "));
     }
     let keys = kinds.iter().find(|(k, _)| *k == kind).map_or(&[][..], |(_, keys)| keys);
-    for (key, value) in section.iter().filter(|(k, _)| *k != "kind") {
-        if let Some((_, meaning)) = keys.iter().find(|(k, _)| k == key) {
-            let _ = writeln!(out, "# {}", meaning.trim());
-        }
+    // In the order of the documentation, not of the table, which sorts by name.
+    for (key, meaning) in keys {
+        let Some(value) = section.get(*key) else { continue };
+        let _ = writeln!(out, "# {}", meaning.trim());
         match value {
             Value::Array(items) if items.iter().any(Value::is_table) => {
                 let _ = writeln!(out, "{key} = [");
@@ -191,7 +190,10 @@ fn write_section(out: &mut String, name: &str, title: &str, kinds: &[(&str, Keys
 fn inline(value: &Value) -> String {
     match value {
         Value::Table(t) => {
-            let pairs: Vec<String> = t.iter().map(|(k, v)| format!("{k} = {}", inline(v))).collect();
+            // What it is comes first.
+            let (kind, rest): (Vec<_>, Vec<_>) = t.iter().partition(|(k, _)| *k == "kind");
+            let pairs: Vec<String> =
+                kind.into_iter().chain(rest).map(|(k, v)| format!("{k} = {}", inline(v))).collect();
             format!("{{ {} }}", pairs.join(", "))
         }
         Value::Array(a) => format!("[{}]", a.iter().map(inline).collect::<Vec<_>>().join(", ")),
