@@ -73,7 +73,7 @@ pub fn inspect(config: &RunConfig, task: &Task) -> Result<Inspection> {
         let is_list = visits
             .iter()
             .any(|o| o.path.strip_prefix(&v.path).and_then(|rest| rest.strip_prefix('.')).is_some_and(is_number));
-        !inside && !(is_list && !last(&v.path))
+        !inside && (!is_list || last(&v.path))
     };
     Ok(Inspection {
         layers: visits.iter().filter(shown).map(of).collect(),

@@ -10,7 +10,7 @@ use crate::nn::{
     Gelu, Gpt, GroupNorm, Gru, Init, LayerNorm, Linear, Lstm, Masks, MaxPool2d, Module, Relu, Rnn, RnnConfig, Scope,
     Sequential, Sigmoid, Silu, Tanh, TransformerConfig, TransformerEncoderLayer,
 };
-use crate::ops::conv::Padding;
+use crate::ops::conv::{ConvOptions, Padding};
 use crate::ops::pooling::Pool;
 use crate::ops::reparam::sinusoidal_positions;
 use crate::train::config::model::{Activation, Layers, Size};
@@ -53,9 +53,12 @@ pub fn build(config: &ModelConfig, shapes: &Shapes) -> Result<Box<dyn Module>> {
             let [source, target] = shapes.tokens.ok_or_else(misfit)?;
             Box::new(EncoderDecoder { config: m.clone(), source, target })
         }
-        ModelConfig::Layers(Layers { layers }) => {
-            Box::new(Stack { layers: layers.clone(), outputs: shapes.outputs, tokens: shapes.tokens.map(|t| t[0]) })
-        }
+        ModelConfig::Layers(Layers { layers }) => Box::new(Stack {
+            layers: layers.clone(),
+            outputs: shapes.outputs,
+            tokens: shapes.tokens.map(|t| t[0]),
+            time: shapes.input.first().copied().unwrap_or(0),
+        }),
     })
 }
 
@@ -115,6 +118,8 @@ pub struct Stack {
     pub outputs: usize,
     /// Rows of an embedding that does not say them.
     pub tokens: Option<usize>,
+    /// Time steps of padded sequences, to which their lengths refer.
+    pub time: usize,
 }
 
 impl Module for Stack {
@@ -177,7 +182,9 @@ impl Stack {
                 ..Conv2d::new(x.size(1), *out, 1)
             }
             .forward(scope, x),
-            LayerConfig::BatchNorm { .. } | LayerConfig::GroupNorm { .. } if !(2..=4).contains(&x.rank()) => {
+            LayerConfig::BatchNorm { .. } | LayerConfig::GroupNorm { .. } | LayerConfig::InstanceNorm { .. }
+                if !(2..=4).contains(&x.rank()) =>
+            {
                 fail("(N, C), (N, C, L) or (N, C, H, W)")
             }
             LayerConfig::BatchNorm { eps, momentum } => {
@@ -188,12 +195,22 @@ impl Stack {
                 }
             }
             LayerConfig::LayerNorm { eps } => LayerNorm { eps: *eps, ..LayerNorm::new([x.size(-1)]) }.forward(scope, x),
+            LayerConfig::RmsNorm { eps } => {
+                let weight = scope.param("weight", [x.size(-1)], Init::ONES);
+                x.rms_norm(&[x.size(-1)], Some(&weight), *eps)
+            }
+            LayerConfig::InstanceNorm { eps } if x.rank() > 2 => x.instance_norm(None, None, *eps),
+            LayerConfig::InstanceNorm { .. } => fail("(N, C, L) or (N, C, H, W)"),
             LayerConfig::GroupNorm { groups } => GroupNorm::new(*groups, x.size(1)).forward(scope, x),
             LayerConfig::Relu {} => Relu.forward(scope, x),
             LayerConfig::Gelu {} => Gelu.forward(scope, x),
             LayerConfig::Tanh {} => Tanh.forward(scope, x),
             LayerConfig::Sigmoid {} => Sigmoid.forward(scope, x),
             LayerConfig::Silu {} => Silu.forward(scope, x),
+            LayerConfig::Elu {} => x.elu(1.0),
+            LayerConfig::LeakyRelu { slope } => x.leaky_relu(*slope),
+            LayerConfig::HardSigmoid {} => x.hardsigmoid(),
+            LayerConfig::Softplus {} => x.softplus(1.0, 20.0),
             LayerConfig::MaxPool { kernel, stride, padding } => {
                 MaxPool2d(pool(*kernel, *stride, *padding)).forward(scope, x)
             }
@@ -224,6 +241,7 @@ impl Stack {
                 _ => fail("tokens (i32)"),
             },
             LayerConfig::Positions { .. }
+            | LayerConfig::Conv1d { .. }
             | LayerConfig::Rnn { .. }
             | LayerConfig::Lstm { .. }
             | LayerConfig::Gru { .. }
@@ -236,6 +254,16 @@ impl Stack {
             {
                 fail("sequences (N, T, C) of numbers")
             }
+            LayerConfig::TransformerEncoder { .. }
+            | LayerConfig::Last {}
+            | LayerConfig::Mean {}
+            | LayerConfig::Max {}
+                if lengths.is_some() && x.size(1) != self.time =>
+            {
+                let kept = "sequences as long as those of the data, so that what pads them is known (a conv1d keeps the \
+                            length with padding = kernel / 2)";
+                fail(kept)
+            }
             LayerConfig::Positions { learned } => {
                 let (t, c) = (x.size(1), x.size(2));
                 let table = match learned {
@@ -243,6 +271,17 @@ impl Stack {
                     false => sinusoidal_positions(x.builder(), t, c, 10_000.0),
                 };
                 x + table
+            }
+            LayerConfig::Conv1d { out, kernel, stride, padding, dilation, groups, bias } => {
+                let c = x.size(2);
+                if *groups == 0 || !c.is_multiple_of(*groups) || !out.is_multiple_of(*groups) {
+                    return fail(&format!("channels that split into {groups} groups"));
+                }
+                let weight = scope.param("weight", [*out, c / groups, *kernel], Init::TORCH_WEIGHT);
+                let bias = bias.then(|| scope.param("bias", [*out], Init::torch_bias(c / groups * kernel)));
+                let mut o = ConvOptions::new(1).stride([*stride]).dilation([*dilation]).groups(*groups);
+                o.padding = Padding::Zeros(vec![*padding]);
+                x.transpose(1, 2).conv_nd(&weight, bias.as_ref(), &o).transpose(1, 2)
             }
             LayerConfig::Rnn { hidden, layers, bidirectional, dropout } => {
                 Rnn::new(recurrent(x, *hidden, *layers, *bidirectional, *dropout)).forward(scope, x)

@@ -352,16 +352,17 @@ pub(super) fn text(config: &RunConfig, d: &data::Text) -> Result<Task> {
     let n = chars.tokens().len();
     let tests = n - (n as f64 * d.test).round() as usize;
     let fitted = tests - (tests as f64 * d.validation).round() as usize;
-    let windows = |from: usize, to: usize| {
+    let windows = |from: usize, to: usize, wanted: bool| {
+        // A part that is not wanted has no examples, but still knows what they would be like.
+        let (from, to) = if wanted { (from, to) } else { (0, fitted) };
         let data = TextWindows::new(chars.tokens().clone(), from, to, d.context)?;
-        let indices = (0..data.len()).collect();
+        let indices = if wanted { (0..data.len()).collect() } else { Vec::new() };
         Ok(part(data, indices))
     };
-    let nothing = || Part { data: Box::new(Empty), indices: Vec::new() };
     Ok(Task {
-        train: windows(0, fitted)?,
-        validation: if d.validation > 0.0 { windows(fitted, tests)? } else { nothing() },
-        test: if d.test > 0.0 { windows(tests, n)? } else { nothing() },
+        train: windows(0, fitted, true)?,
+        validation: windows(fitted, tests, d.validation > 0.0)?,
+        test: windows(tests, n, d.test > 0.0)?,
         output: Output::Char { context: d.context, sample: d.sample, chars },
         reader: None,
         train_labels: Vec::new(),
@@ -411,19 +412,4 @@ pub(super) fn graph(config: &RunConfig, d: &data::Graph) -> Result<Task> {
         reader: None,
         train_labels,
     })
-}
-
-/// No examples at all.
-struct Empty;
-
-impl Dataset for Empty {
-    fn len(&self) -> usize {
-        0
-    }
-    fn fields(&self) -> Vec<crate::data::Field> {
-        Vec::new()
-    }
-    fn batch(&self, _: &[usize], _: Option<crate::data::Draw>) -> Result<Vec<HostTensor>> {
-        Ok(Vec::new())
-    }
 }

@@ -53,6 +53,10 @@ impl Draft {
         let text =
             std::fs::read_to_string(path).map_err(|e| Error::input(&source, format!("cannot read the file: {e}")))?;
         let mut draft = Draft::text(&text, source)?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        if !draft.table.contains_key("preset") && stem.chars().all(|c| c.is_alphanumeric() || "-_".contains(c)) {
+            draft.table.insert("preset".into(), stem.as_ref().into());
+        }
         draft.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(draft)
     }
@@ -78,7 +82,8 @@ impl Draft {
     pub fn text(text: &str, source: String) -> Result<Draft> {
         let own = parse(text, &source)?;
         let table = match own.get("preset").and_then(Value::as_str) {
-            Some(name) if name != custom() => {
+            // A complete file, such as one that was printed, has only its name from a preset.
+            Some(name) if !is_name_only(name, &own) => {
                 let mut base = preset_table(name, &source)?;
                 merge(&mut base, own);
                 base
@@ -199,6 +204,12 @@ impl Draft {
         };
         Error::input(format!("{}: {line}{section}", self.source), format!("{message}{hint}"))
     }
+}
+
+/// True if a file does not build on the preset that it names.
+fn is_name_only(name: &str, own: &Table) -> bool {
+    let complete = ["data", "model", "optimizer"].iter().all(|k| own.contains_key(*k));
+    name == custom() || complete && PRESETS.iter().all(|(n, _)| *n != name)
 }
 
 /// Keys of the section `[train]`, which may also stand at the top of a file.

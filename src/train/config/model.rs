@@ -145,6 +145,29 @@ pub enum LayerConfig {
         #[serde(default = "yes")]
         bias: bool,
     },
+    /// Convolution over the time of (N, T, C).
+    Conv1d {
+        /// Numbers per time step of the output.
+        out: usize,
+        /// Length of the window.
+        #[serde(default = "three_int")]
+        kernel: usize,
+        /// Step of the window.
+        #[serde(default = "one_int")]
+        stride: usize,
+        /// Zeros before and after.
+        #[serde(default)]
+        padding: usize,
+        /// Distance between neighbouring elements of the window.
+        #[serde(default = "one_int")]
+        dilation: usize,
+        /// Number of groups into which the channels split.
+        #[serde(default = "one_int")]
+        groups: usize,
+        /// Whether there is a bias.
+        #[serde(default = "yes")]
+        bias: bool,
+    },
     /// Batch norm over dimension 1 of (N, C), (N, C, L) or (N, C, H, W).
     BatchNorm {
         /// Added to the variance.
@@ -156,6 +179,18 @@ pub enum LayerConfig {
     },
     /// Layer norm over the last dimension.
     LayerNorm {
+        /// Added to the variance.
+        #[serde(default = "norm_eps")]
+        eps: f64,
+    },
+    /// RMS norm over the last dimension.
+    RmsNorm {
+        /// Added to the mean square.
+        #[serde(default = "norm_eps")]
+        eps: f64,
+    },
+    /// Instance norm over each channel (dimension 1) of each example.
+    InstanceNorm {
         /// Added to the variance.
         #[serde(default = "norm_eps")]
         eps: f64,
@@ -175,6 +210,18 @@ pub enum LayerConfig {
     Sigmoid {},
     /// x / (1 + e^-x)
     Silu {},
+    /// x where positive, else e^x - 1
+    Elu {},
+    /// x where positive, else a share of x.
+    LeakyRelu {
+        /// The share.
+        #[serde(default = "hundredth")]
+        slope: f64,
+    },
+    /// x / 6 + 1/2 between 0 and 1
+    HardSigmoid {},
+    /// ln(1 + e^x)
+    Softplus {},
     /// The maximum of each window of an image.
     MaxPool {
         /// Height and width of the window, and its step.
@@ -348,6 +395,12 @@ fn norm_eps() -> f64 {
 fn tenth() -> f64 {
     0.1
 }
+fn hundredth() -> f64 {
+    0.01
+}
+fn three_int() -> usize {
+    3
+}
 fn half() -> f64 {
     0.5
 }
@@ -358,6 +411,13 @@ impl LayerConfig {
         match self {
             LayerConfig::Linear { .. } => "linear",
             LayerConfig::Conv { .. } => "conv",
+            LayerConfig::Conv1d { .. } => "conv1d",
+            LayerConfig::RmsNorm { .. } => "rms_norm",
+            LayerConfig::InstanceNorm { .. } => "instance_norm",
+            LayerConfig::Elu {} => "elu",
+            LayerConfig::LeakyRelu { .. } => "leaky_relu",
+            LayerConfig::HardSigmoid {} => "hard_sigmoid",
+            LayerConfig::Softplus {} => "softplus",
             LayerConfig::BatchNorm { .. } => "batch_norm",
             LayerConfig::LayerNorm { .. } => "layer_norm",
             LayerConfig::GroupNorm { .. } => "group_norm",

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use std::fmt::Write;
 use toml::{Table, Value};
 
-type Keys = &'static [(&'static str, &'static str)];
+/// Keys with their meanings.
+pub type Keys = &'static [(&'static str, &'static str)];
 
 const TRAIN_KEYS: Keys = &[
     ("seed", "Where everything random follows from."),
@@ -75,8 +76,18 @@ const SCHEDULE_KEYS: &[(&str, Keys)] = &[
     ),
 ];
 
-/// Every section: its kinds with their keys (one nameless kind where there is no choice).
-pub fn sections() -> Vec<(&'static str, &'static str, Vec<(&'static str, Keys)>)> {
+/// A section of a configuration.
+pub struct Section {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about.
+    pub title: &'static str,
+    /// Its kinds with their keys; one nameless kind where there is no choice.
+    pub kinds: Vec<(&'static str, Keys)>,
+}
+
+/// Every section, in the order in which they are written.
+pub fn sections() -> Vec<Section> {
     let data = vec![
         ("digits", data::Digits::KEYS),
         ("mnist", data::Mnist::KEYS),
@@ -97,7 +108,8 @@ pub fn sections() -> Vec<(&'static str, &'static str, Vec<(&'static str, Keys)>)
         ("layers", model::Layers::KEYS),
     ];
     let one = |keys: Keys| vec![("", keys)];
-    vec![
+    let section = |(name, title, kinds)| Section { name, title, kinds };
+    [
         ("train", "The run.", one(TRAIN_KEYS)),
         ("data", "Where the examples come from.", data),
         ("augment", "Random changes of training examples.", one(AugmentConfig::KEYS)),
@@ -110,14 +122,18 @@ pub fn sections() -> Vec<(&'static str, &'static str, Vec<(&'static str, Keys)>)
         ("early_stopping", "Ends a run that does not get better.", one(EarlyStoppingConfig::KEYS)),
         ("groups", "Parameters with settings of their own; write [[groups]] for each.", one(GroupConfig::KEYS)),
     ]
+    .into_iter()
+    .map(section)
+    .collect()
 }
 
 /// The layers of the model kind `layers`, with their keys and defaults.
 pub const LAYERS: &str = "\
 linear { out = classes of the data, bias = true }
 conv { out, kernel = 3, stride = 1, padding = 0, dilation = 1, groups = 1, bias = true }
-batch_norm { eps = 1e-5, momentum = 0.1 }   layer_norm { eps = 1e-5 }   group_norm { groups }
-relu   gelu   tanh   sigmoid   silu
+conv1d (the same, over time)
+batch_norm { eps = 1e-5, momentum = 0.1 }   layer_norm, rms_norm, instance_norm { eps = 1e-5 }   group_norm { groups }
+relu   gelu   tanh   sigmoid   silu   elu   leaky_relu { slope = 0.01 }   hard_sigmoid   softplus
 max_pool { kernel = 2, stride = kernel, padding = 0 }   avg_pool (the same)   adaptive_avg_pool { out = 1 }
 flatten { start = 1 }   dropout { p = 0.5 }
 residual { layers = [..], shortcut = [] }
@@ -137,7 +153,7 @@ impl RunConfig {
             let _ = writeln!(out, "# The preset that this started from; it names the run's folder.\npreset = {preset}");
         }
         all.insert("train".into(), Value::Table(train));
-        for (name, title, kinds) in sections() {
+        for Section { name, title, kinds } in sections() {
             match all.remove(name) {
                 Some(Value::Table(section)) => write_section(&mut out, name, title, &kinds, section),
                 Some(Value::Array(groups)) => {
@@ -204,7 +220,7 @@ fn inline(value: &Value) -> String {
 /// Everything that a configuration may say, as comments: sections, kinds, keys, and the layers.
 pub fn reference() -> String {
     let mut out = String::from("# Everything that a configuration may say.\n");
-    for (name, title, kinds) in sections() {
+    for Section { name, title, kinds } in sections() {
         let _ = writeln!(out, "#\n# [{name}] {title}");
         for (kind, keys) in kinds {
             if !kind.is_empty() {
@@ -242,7 +258,7 @@ mod tests {
     fn every_key_of_every_kind_is_documented() {
         let check = |section: &str, known: &dyn Fn(&str) -> Vec<String>, kinds: Vec<String>| {
             let all = sections();
-            let (_, _, documented) = all.iter().find(|(n, ..)| *n == section).unwrap();
+            let documented = &all.iter().find(|s| s.name == section).unwrap().kinds;
             let names: Vec<&str> = documented.iter().map(|(k, _)| *k).collect();
             assert_eq!(names, kinds, "{section}");
             for (kind, keys) in documented {
