@@ -67,7 +67,8 @@ impl AdamW {
 pub(crate) fn moments(cx: &UpdateCx, name: &str, g: &Tensor, betas: (f64, f64)) -> (Tensor, Tensor) {
     let m = cx.state(name, "exp_avg", g.shape(), Init::ZEROS);
     let v = cx.state(name, "exp_avg_sq", g.shape(), Init::ZEROS);
-    let new_m = &m * betas.0 + g * (1.0 - betas.0);
+    let b1 = cx.beta1(betas.0);
+    let new_m = b1.of(&m) + b1.rest_of(g);
     let new_v = &v * betas.1 + g.square() * (1.0 - betas.1);
     cx.set_state(&m, &new_m);
     cx.set_state(&v, &new_v);
@@ -86,7 +87,7 @@ impl Rule {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
         // The scalars of the step, once: lr / (1 - b1^t), sqrt(1 - b2^t), 1 - lr wd.
-        let step_size = cx.lr() / cx.one_minus_pow(self.betas.0);
+        let step_size = cx.lr() / cx.one_minus_beta1_pow(self.betas.0);
         let root = cx.one_minus_pow(self.betas.1).sqrt();
         let shrink = cx.num(1.0) - cx.lr() * self.decoupled;
         for ((name, p), g) in params.iter().zip(grads) {

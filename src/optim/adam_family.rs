@@ -27,12 +27,13 @@ impl Default for Adamax {
 impl Optimizer for Adamax {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
-        let step = cx.lr() / cx.one_minus_pow(self.betas.0);
+        let step = cx.lr() / cx.one_minus_beta1_pow(self.betas.0);
         for ((name, p), g) in params.iter().zip(grads) {
             let g = decayed(p, g, self.weight_decay);
             let m = cx.state(name, "exp_avg", p.shape(), Init::ZEROS);
             let u = cx.state(name, "exp_inf", p.shape(), Init::ZEROS);
-            let new_m = &m * self.betas.0 + &g * (1.0 - self.betas.0);
+            let b1 = cx.beta1(self.betas.0);
+            let new_m = b1.of(&m) + b1.rest_of(&g);
             let new_u = (&u * self.betas.1).maximum(&(g.abs() + self.eps));
             cx.set_state(&m, &new_m);
             cx.set_state(&u, &new_u);
@@ -70,7 +71,7 @@ impl Optimizer for NAdam {
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
         let mu = |t: Tensor| {
             let decay = (t * (self.momentum_decay * 0.96f64.ln())).exp();
-            (decay * -0.5 + 1.0) * self.betas.0
+            cx.beta1(self.betas.0).of(&(decay * -0.5 + 1.0))
         };
         let (now, next) = (mu(cx.t().clone()), mu(cx.t() + 1.0));
         let product = cx.state("", "mu_product", Shape::default(), Init::ONES);
@@ -133,7 +134,7 @@ impl Optimizer for RAdam {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
         let (b1, b2) = self.betas;
-        let plain = cx.lr() / cx.one_minus_pow(b1);
+        let plain = cx.lr() / cx.one_minus_beta1_pow(b1);
         let r_inf = 2.0 / (1.0 - b2) - 1.0;
         // r_t never exceeds r_inf: with a short memory the adaptive step never comes.
         let rectified = (r_inf > 5.0).then(|| {
@@ -184,7 +185,7 @@ impl Default for AdaBound {
 impl Optimizer for AdaBound {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
-        let rate = cx.lr() * cx.one_minus_pow(self.betas.1).sqrt() / cx.one_minus_pow(self.betas.0);
+        let rate = cx.lr() * cx.one_minus_pow(self.betas.1).sqrt() / cx.one_minus_beta1_pow(self.betas.0);
         let gt = cx.t() * self.gamma;
         // 1 - 1/(gt + 1) = gt/(gt + 1)
         let (lower, upper) = (&gt / (&gt + 1.0) * self.final_lr, (&gt + 1.0) / &gt * self.final_lr);
@@ -222,7 +223,8 @@ impl Optimizer for Lion {
         let (b1, b2) = self.betas;
         for ((name, p), g) in params.iter().zip(grads) {
             let m = cx.state(name, "exp_avg", p.shape(), Init::ZEROS);
-            let mut direction = (&m * b1 + g * (1.0 - b1)).sign();
+            let kept = cx.beta1(b1);
+            let mut direction = (kept.of(&m) + kept.rest_of(g)).sign();
             if self.weight_decay != 0.0 {
                 direction = direction + p * self.weight_decay;
             }

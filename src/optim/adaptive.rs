@@ -121,9 +121,9 @@ impl Optimizer for RmsProp {
                 scale = (scale - new_mean.square()).maximum(&g.like(0.0));
             }
             let mut d = g / (scale.sqrt() + self.eps);
-            if self.momentum > 0.0 {
+            if let Some(momentum) = cx.momentum(self.momentum) {
                 let b = cx.state(name, "momentum_buffer", p.shape(), Init::ZEROS);
-                d = &b * self.momentum + d;
+                d = momentum.of(&b) + d;
                 cx.set_state(&b, &d);
             }
             cx.set(name, p, &(p - cx.lr() * d));

@@ -44,7 +44,7 @@ impl Optimizer for Lars {
             let ratio = &nw * self.trust_coefficient / (&ng + &nw * self.weight_decay + self.eps);
             let step = cx.lr() * unless_zero(&nw, &ng, &ratio);
             let m = cx.state(name, "momentum_buffer", w.shape(), Init::ZEROS);
-            let new = &m * self.momentum + step * (g + w * self.weight_decay);
+            let new = cx.beta1(self.momentum).of(&m) + step * (g + w * self.weight_decay);
             cx.set_state(&m, &new);
             cx.set(name, w, &(w - new));
         }
@@ -75,7 +75,7 @@ impl Default for Lamb {
 impl Optimizer for Lamb {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
-        let (c1, root) = (cx.one_minus_pow(self.betas.0), cx.one_minus_pow(self.betas.1).sqrt());
+        let (c1, root) = (cx.one_minus_beta1_pow(self.betas.0), cx.one_minus_pow(self.betas.1).sqrt());
         for ((name, w), g) in params.iter().zip(grads) {
             let (m, v) = moments(cx, name, g, self.betas);
             let r = m / &c1 / (v.sqrt() / &root + self.eps) + w * self.weight_decay;

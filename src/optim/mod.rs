@@ -21,8 +21,8 @@ pub use clip::{Clip, clip_grad_norm, clip_grad_value, global_norm};
 pub use large_batch::{Lamb, Lars};
 pub use regularize::{Regularized, Swa};
 pub use schedule::{Schedule, Scheduler};
-pub use sgd::Sgd;
-pub use step::{Applied, StepFeed, UpdateCx, apply};
+pub use sgd::{MomentumForm, Sgd};
+pub use step::{Applied, Decay, StepFeed, UpdateCx, apply};
 pub use swats::Swats;
 pub use wrap::{Ema, Group, Groups, Lookahead, Maximize};
 

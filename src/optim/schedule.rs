@@ -117,9 +117,9 @@ pub enum Schedule {
         /// Down to the first rate as fast as up, then to the last.
         #[serde(default)]
         three_phase: bool,
-        /// Lowest and highest momentum.
+        /// Lowest and highest momentum, in the place of the optimizer's (of Adam's first decay); `None`: it stays.
         #[serde(default = "one_cycle_momentum")]
-        momentum: (f64, f64),
+        momentum: Option<(f64, f64)>,
     },
     /// A triangle between `base_lr` and `max_lr`, momentum the other way. B is not used.
     Cyclic {
@@ -139,9 +139,9 @@ pub enum Schedule {
         /// Factor for `CyclicMode::ExpRange`.
         #[serde(default = "one")]
         gamma: f64,
-        /// Lowest and highest momentum.
+        /// Lowest and highest momentum, in the place of the optimizer's (of Adam's first decay); `None`: it stays.
         #[serde(default = "cyclic_momentum")]
-        momentum: (f64, f64),
+        momentum: Option<(f64, f64)>,
     },
     /// B d_model^-0.5 min(s^-0.5, s warmup^-1.5) with s = t + 1.
     Noam {
@@ -159,6 +159,17 @@ pub enum Schedule {
         /// The lowest rate.
         #[serde(default)]
         min_lr: f64,
+    },
+    /// Another schedule, which starts after `steps` updates; before that its first rate times a factor that goes straight
+    /// from `start_factor` towards 1. Where the other one starts at B, this is torch's `SequentialLR` of `LinearLR` and it.
+    Warmup {
+        /// Updates of the rise.
+        steps: u64,
+        /// Factor at the start.
+        #[serde(default = "third")]
+        start_factor: f64,
+        /// What follows.
+        then: Box<Schedule>,
     },
     /// Lower whenever a metric has stopped improving; see [`Scheduler::observe`].
     Plateau(Plateau),
@@ -191,11 +202,11 @@ fn ten_thousand() -> f64 {
 fn two_thousand() -> u64 {
     2000
 }
-fn one_cycle_momentum() -> (f64, f64) {
-    (0.85, 0.95)
+fn one_cycle_momentum() -> Option<(f64, f64)> {
+    Some((0.85, 0.95))
 }
-fn cyclic_momentum() -> (f64, f64) {
-    (0.8, 0.9)
+fn cyclic_momentum() -> Option<(f64, f64)> {
+    Some((0.8, 0.9))
 }
 
 /// When [`Schedule::Plateau`] lowers the rate, and how.
@@ -254,6 +265,10 @@ impl Schedule {
         let s = t as f64;
         match self {
             Schedule::Constant | Schedule::Plateau(_) => base,
+            Schedule::Warmup { steps, start_factor, then } => match t.checked_sub(*steps) {
+                Some(after) => then.lr(base, after),
+                None => then.lr(base, 0) * (start_factor + (1.0 - start_factor) * share(t, *steps)),
+            },
             Schedule::Step { step_size, gamma } => base * powu(*gamma, t / (*step_size).max(1)),
             Schedule::MultiStep { milestones, gamma } => {
                 base * powu(*gamma, milestones.iter().filter(|&&m| m <= t).count() as u64)
@@ -294,11 +309,23 @@ impl Schedule {
         }
     }
 
+    /// The settings of a plateau, also of one after a warm-up.
+    fn plateau(&self) -> Option<&Plateau> {
+        match self {
+            Schedule::Plateau(p) => Some(p),
+            Schedule::Warmup { then, .. } => then.plateau(),
+            _ => None,
+        }
+    }
+
     /// The momentum after `t` updates, where the schedule moves it.
     pub fn momentum(&self, t: u64) -> Option<f64> {
         match self {
-            Schedule::OneCycle { momentum: (low, high), .. } => Some(self.one_cycle(t, *high, *low, *high)),
-            Schedule::Cyclic { momentum: (low, high), .. } => Some(high - (high - low) * self.cyclic_height(t)),
+            Schedule::OneCycle { momentum, .. } => momentum.map(|(low, high)| self.one_cycle(t, high, low, high)),
+            Schedule::Cyclic { momentum, .. } => {
+                momentum.map(|(low, high)| high - (high - low) * self.cyclic_height(t))
+            }
+            Schedule::Warmup { steps, then, .. } => then.momentum(t.saturating_sub(*steps)),
             _ => None,
         }
     }
@@ -372,23 +399,23 @@ pub struct Scheduler {
 impl Scheduler {
     /// A schedule at its start.
     pub fn new(base: f64, schedule: Schedule) -> Scheduler {
-        let plateau = matches!(schedule, Schedule::Plateau(_)).then_some(PlateauState {
-            lr: base,
-            best: None,
-            bad: 0,
-            cooldown: 0,
-        });
+        let plateau = schedule.plateau().map(|_| PlateauState { lr: base, best: None, bad: 0, cooldown: 0 });
         Scheduler { base, schedule, plateau }
     }
 
     /// The learning rate after `t` updates.
     pub fn lr(&self, t: u64) -> f64 {
-        self.plateau.as_ref().map_or_else(|| self.schedule.lr(self.base, t), |p| p.lr)
+        self.schedule.lr(self.plateau.as_ref().map_or(self.base, |p| p.lr), t)
+    }
+
+    /// The momentum after `t` updates, where the schedule moves it.
+    pub fn momentum(&self, t: u64) -> Option<f64> {
+        self.schedule.momentum(t)
     }
 
     /// Tells a plateau the metric, usually once an epoch; other schedules ignore it.
     pub fn observe(&mut self, metric: f64) {
-        let (Schedule::Plateau(p), Some(s)) = (&self.schedule, &mut self.plateau) else { return };
+        let (Some(p), Some(s)) = (self.schedule.plateau(), &mut self.plateau) else { return };
         let best = s.best.unwrap_or(if p.maximize { f64::NEG_INFINITY } else { f64::INFINITY });
         let better = match (p.maximize, p.absolute) {
             (false, false) => metric < best * (1.0 - p.threshold),

@@ -22,29 +22,50 @@ pub struct StepFeed {
     pub lr: Tensor,
     /// Number of this update, a u32 scalar from 1.
     pub step: Tensor,
+    /// The momentum, a scalar, where a schedule moves it; else optimizers use their own.
+    pub momentum: Option<Tensor>,
 }
 
 impl StepFeed {
     /// Name of the feed `u32[4]`.
     pub const COUNTER: &'static str = "step.counter";
-    /// Name of the feed `f32[1]`.
+    /// Name of the feed `f32[1]`, or `f32[2]` with a momentum.
     pub const HYPER: &'static str = "step.hyper";
 
-    /// Declares the feeds.
+    /// Declares the feeds, without a momentum.
     #[track_caller]
     pub fn declare(builder: &Builder) -> StepFeed {
-        let counter = builder.feed(StepFeed::COUNTER, DType::U32, [4]);
-        let hyper = builder.feed(StepFeed::HYPER, DType::F32, [1]);
-        let step = counter.narrow(0, 2, 1).reshape(Shape::default());
-        let step = &step + &step.like(1.0);
-        let lr = hyper.reshape(Shape::default());
-        StepFeed { counter, lr, step }
+        StepFeed::with(builder, false)
     }
 
-    /// Contents of the feeds for update number `step` (from 0).
+    /// Declares the feeds, with a momentum if a schedule moves it.
+    #[track_caller]
+    pub fn with(builder: &Builder, momentum: bool) -> StepFeed {
+        let counter = builder.feed(StepFeed::COUNTER, DType::U32, [4]);
+        let hyper = builder.feed(StepFeed::HYPER, DType::F32, [1 + usize::from(momentum)]);
+        let number = |i: usize| hyper.narrow(0, i, 1).reshape(Shape::default());
+        let step = counter.narrow(0, 2, 1).reshape(Shape::default());
+        let step = &step + &step.like(1.0);
+        let (lr, momentum) = (number(0), momentum.then(|| number(1)));
+        StepFeed { counter, lr, step, momentum }
+    }
+
+    /// Contents of the feeds for update number `step` (from 0), without a momentum.
     pub fn values(seed: u64, step: u32, microbatch: u32, lr: f64) -> Result<[(&'static str, HostTensor); 2]> {
+        StepFeed::values_with(seed, step, microbatch, lr, None)
+    }
+
+    /// Contents of the feeds for update number `step` (from 0); the momentum as they were declared.
+    pub fn values_with(
+        seed: u64,
+        step: u32,
+        microbatch: u32,
+        lr: f64,
+        momentum: Option<f64>,
+    ) -> Result<[(&'static str, HostTensor); 2]> {
         let counter = HostTensor::u32([4], vec![seed as u32, (seed >> 32) as u32, step, microbatch])?;
-        Ok([(StepFeed::COUNTER, counter), (StepFeed::HYPER, HostTensor::f32([1], vec![lr as f32])?)])
+        let hyper: Vec<f32> = std::iter::once(lr).chain(momentum).map(|x| x as f32).collect();
+        Ok([(StepFeed::COUNTER, counter), (StepFeed::HYPER, HostTensor::f32([hyper.len()], hyper)?)])
     }
 }
 
@@ -54,7 +75,34 @@ pub struct UpdateCx {
     builder: Builder,
     lr: Tensor,
     t: Tensor,
+    momentum: Option<Tensor>,
     shared: Rc<Shared>,
+}
+
+/// A share that each step keeps of what it remembers: a number of the optimizer, or a scalar that a schedule moves.
+#[derive(Clone, Debug)]
+pub struct Decay {
+    own: f64,
+    scheduled: Option<Tensor>,
+}
+
+impl Decay {
+    /// x times the share.
+    #[track_caller]
+    pub fn of(&self, x: &Tensor) -> Tensor {
+        match &self.scheduled {
+            Some(share) => x * share,
+            None => x * self.own,
+        }
+    }
+    /// x times what is left of 1.
+    #[track_caller]
+    pub fn rest_of(&self, x: &Tensor) -> Tensor {
+        match &self.scheduled {
+            Some(share) => x * (1.0 - share),
+            None => x * (1.0 - self.own),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -72,7 +120,12 @@ struct Update {
 impl UpdateCx {
     /// A context in which nothing has happened yet. `lr` is a scalar; `t` (f32 scalar) counts updates from 1.
     pub fn new(builder: &Builder, lr: &Tensor, t: &Tensor) -> UpdateCx {
-        UpdateCx { builder: builder.clone(), lr: lr.clone(), t: t.clone(), shared: Rc::default() }
+        UpdateCx { builder: builder.clone(), lr: lr.clone(), t: t.clone(), momentum: None, shared: Rc::default() }
+    }
+
+    /// The same context with a momentum (a scalar) that a schedule moves, in the place of the optimizers' own.
+    pub fn with_momentum(&self, momentum: Option<&Tensor>) -> UpdateCx {
+        UpdateCx { momentum: momentum.cloned(), ..self.clone() }
     }
 
     /// The same context with another learning rate (a scalar).
@@ -100,6 +153,23 @@ impl UpdateCx {
     #[track_caller]
     pub fn first(&self) -> Tensor {
         self.t.le(&self.num(1.0))
+    }
+
+    /// The momentum of this step: the schedule's, or else the optimizer's `own`; `None` if that is 0.
+    pub fn momentum(&self, own: f64) -> Option<Decay> {
+        (own != 0.0 || self.momentum.is_some()).then(|| self.beta1(own))
+    }
+    /// The decay of an optimizer's first moment: the schedule's momentum, or else its `own`.
+    pub fn beta1(&self, own: f64) -> Decay {
+        Decay { own, scheduled: self.momentum.clone() }
+    }
+    /// `1 - beta1^t` as a scalar, with the decay of this step, as torch corrects its first moment.
+    #[track_caller]
+    pub fn one_minus_beta1_pow(&self, own: f64) -> Tensor {
+        match &self.momentum {
+            Some(b) => -(&self.t * b.log()).expm1(),
+            None => self.one_minus_pow(own),
+        }
     }
 
     /// `1 - b^t` as a scalar, by expm1: near b = 1 the power itself would lose all digits of the difference.
@@ -217,7 +287,7 @@ pub fn apply(
 
     // Suppressed updates do not count: the bias correction must see as many steps as the moments have.
     let t = (&feed.step - &skipped_now).cast(DType::F32);
-    let cx = UpdateCx::new(builder, &feed.lr, &t);
+    let cx = UpdateCx::new(builder, &feed.lr, &t).with_momentum(feed.momentum.as_ref());
     optimizer.update(&cx, &trainable, &clipped);
     for (name, new) in params.updates() {
         if let Some(old) = params.get(&name) {

@@ -150,6 +150,10 @@ impl Trainer {
 
     /// Continues at a position (of a checkpoint).
     pub fn resume_at(&mut self, position: Position, scheduler: Scheduler) {
+        if scheduler.momentum(0).is_some() != self.scheduler.momentum(0).is_some() {
+            // The momentum is an input of the step, or is not.
+            self.steps.clear();
+        }
         (self.position, self.scheduler) = (position, scheduler);
     }
 
@@ -159,7 +163,7 @@ impl Trainer {
             return Ok(());
         }
         let builder = Builder::new();
-        let feed = StepFeed::declare(&builder);
+        let feed = StepFeed::with(&builder, self.scheduler.momentum(0).is_some());
         let params = Params::with(&builder, Mode::Train, Some(&feed.counter), None);
         let inputs = feeds(&builder, fields, batch)?;
         let (target, inputs) = split_target(&inputs)?;
@@ -240,7 +244,7 @@ impl Trainer {
         let lr = self.scheduler.lr(self.position.step);
         let number = u32::try_from(self.position.step)
             .map_err(|_| Error::input("training", "more than 2^32 updates; start a new run from the weights"))?;
-        let hyper = StepFeed::values(self.seed, number, 0, lr)?;
+        let hyper = StepFeed::values_with(self.seed, number, 0, lr, self.scheduler.momentum(self.position.step))?;
         let Some(program) = self.steps.get_mut(&rows) else {
             return Err(Error::internal("trainer", format!("no program for batch size {rows}")));
         };

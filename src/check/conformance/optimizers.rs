@@ -79,6 +79,7 @@ fn build(case: &Case) -> Result<Box<dyn Optimizer>> {
             dampening: a.float("dampening", 0.0)?,
             weight_decay: wd()?,
             nesterov: a.flag("nesterov", false)?,
+            ..Sgd::new()
         }),
         "Adam" => {
             Box::new(Adam { betas: betas()?, eps: eps(1e-8)?, weight_decay: wd()?, amsgrad: a.flag("amsgrad", false)? })

@@ -89,7 +89,7 @@ fn build(case: &Case) -> Result<Schedule> {
                 div_factor: a.float("div_factor", 25.0)?,
                 final_div_factor: a.float("final_div_factor", 1e4)?,
                 three_phase: a.flag("three_phase", false)?,
-                momentum: (a.float("base_momentum", 0.85)?, a.float("max_momentum", 0.95)?),
+                momentum: Some((a.float("base_momentum", 0.85)?, a.float("max_momentum", 0.95)?)),
             }
         }
         "CyclicLR" => {
@@ -108,7 +108,7 @@ fn build(case: &Case) -> Result<Schedule> {
                 step_size_down: Some(count("step_size_down", step_size_up)?),
                 mode,
                 gamma: a.float("gamma", 1.0)?,
-                momentum: (a.float("base_momentum", 0.8)?, a.float("max_momentum", 0.9)?),
+                momentum: Some((a.float("base_momentum", 0.8)?, a.float("max_momentum", 0.9)?)),
             }
         }
         "noam" => {
