@@ -4,7 +4,7 @@ use crate::dtype::DType;
 use crate::ir::Tensor;
 use crate::nn::linear::{affine, place};
 use crate::nn::split::split;
-use crate::nn::{Dropout, Init, Linear, Module, Scope};
+use crate::nn::{Dropout, Init, Linear, Module, Rotary, Scope};
 use crate::ops::attention::AttentionOptions;
 use std::panic::Location;
 
@@ -31,6 +31,8 @@ pub struct MultiheadAttention {
     pub add_bias_kv: bool,
     /// One more key and value of zeros.
     pub add_zero_attn: bool,
+    /// Turns queries and keys by their positions; its width is E/heads. Its buffer is `rotary.angles`.
+    pub rotary: Option<Rotary>,
 }
 
 /// The optional arguments of [`MultiheadAttention::attend`].
@@ -38,7 +40,7 @@ pub struct MultiheadAttention {
 pub struct MultiheadOptions<'a> {
     /// (B, S) or (S): bool, true is left out; or f32, added to the scores.
     pub key_padding_mask: Option<&'a Tensor>,
-    /// (L, S) or (B*heads, L, S): bool, true is left out; or f32, added to the scores.
+    /// (L, S), (heads, L, S) or (B*heads, L, S): bool, true is left out; or f32, added to the scores.
     pub attn_mask: Option<&'a Tensor>,
     /// Each query sees only keys at its own position and before.
     pub is_causal: bool,
@@ -61,6 +63,7 @@ impl MultiheadAttention {
             batch_first: false,
             add_bias_kv: false,
             add_zero_attn: false,
+            rotary: None,
         }
     }
     /// The same for inputs (B, L, E).
@@ -109,7 +112,13 @@ impl MultiheadAttention {
             return fail(format!("sizes differ: query {}, key {}, value {}", query.ty(), key.ty(), value.ty()));
         }
         let (b, l, d) = (q.size(0), q.size(1), e / heads);
-        let [q, mut k, mut v] = self.project(scope, [&q, &k, &v], own);
+        let [mut q, mut k, mut v] = self.project(scope, [&q, &k, &v], own);
+        if let Some(rotary) = &self.rotary {
+            let place = scope.child("rotary");
+            // Positions are the dimension before the last.
+            let turn = |t: &Tensor| rotary.rotate(&place, &t.transpose(1, 2)).transpose(1, 2);
+            (q, k) = (turn(&q), turn(&k));
+        }
         if self.add_bias_kv {
             let extra = |name: &str| {
                 let bias = scope.param(name, [1, 1, e], Init::XavierNormal { gain: 1.0 });
@@ -202,11 +211,12 @@ impl MultiheadAttention {
             let shape = match m.shape()[..] {
                 [x, y] if x == l && y == given => [1, 1, l, given],
                 [n, x, y] if n == b * self.num_heads && x == l && y == given => [b, self.num_heads, l, given],
+                [n, x, y] if n == self.num_heads && x == l && y == given => [1, n, l, given],
                 [1, x, y] if x == l && y == given => [1, 1, l, given],
                 _ => {
                     let h = self.num_heads;
                     return Err(format!(
-                        "attn_mask is {}, expected ({l}, {given}) or ({}, {l}, {given})",
+                        "attn_mask is {}, expected ({l}, {given}), ({h}, {l}, {given}) or ({}, {l}, {given})",
                         m.ty(),
                         b * h
                     ));

@@ -13,6 +13,15 @@ use crate::tensor::{Data, HostTensor};
 pub enum Init {
     /// This number everywhere.
     Constant(f64),
+    /// These numbers, row by row.
+    Values(Vec<f64>),
+    /// Computed from the first content of the parameter of this name, type and distribution.
+    From(Box<(String, Type, Init)>, Derived),
+    /// Sines and cosines of positions: `sin(p base^(-2i/dim))` in column 2i of row p, the cosine in column 2i+1.
+    Sinusoids {
+        /// Where the wave lengths end.
+        base: f64,
+    },
     /// Uniform on [-bound, bound).
     Uniform {
         /// Largest magnitude.
@@ -52,6 +61,17 @@ pub enum Init {
     },
 }
 
+/// What [`Init::From`] computes, with dimension `dim` of its source as rows and all others as columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Derived {
+    /// The L2 norm of each row.
+    Norms(usize),
+    /// The left singular vector of the largest singular value, by the power method.
+    Left(usize),
+    /// The right singular vector of the largest singular value, by the power method.
+    Right(usize),
+}
+
 impl Init {
     /// All zeros.
     pub const ZEROS: Init = Init::Constant(0.0);
@@ -71,6 +91,12 @@ impl Init {
         let (fan_in, fan_out) = fans(&ty.shape);
         let values = match *self {
             Init::Constant(c) => return Ok(constant(ty, c)),
+            Init::Values(ref v) => v.iter().map(|&x| x as f32).collect(),
+            Init::From(ref source, what) => {
+                let (name, ty, init) = &**source;
+                what.compute(&init.draw(name, ty, seed)?)
+            }
+            Init::Sinusoids { base } => sinusoids(&ty.shape, base),
             Init::Uniform { bound } => uniform(name, seed, n, bound),
             Init::Normal { std } => normal(name, seed, n, std),
             Init::NormalZeroRow { std, row } => {
@@ -86,6 +112,41 @@ impl Init {
         };
         HostTensor::f32(ty.shape.clone(), values)
     }
+}
+
+impl Derived {
+    fn compute(self, source: &HostTensor) -> Vec<f32> {
+        let (values, shape) = (source.to_f64(), &source.shape);
+        let (Derived::Norms(dim) | Derived::Left(dim) | Derived::Right(dim)) = self;
+        let (rows, inner) = (shape[dim], shape[dim + 1..].iter().product::<usize>());
+        let columns = values.len() / rows.max(1);
+        let at = |row: usize, column: usize| values[(column / inner * rows + row) * inner + column % inner];
+        let norm = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let row = |r: usize| (0..columns).map(|c| at(r, c)).collect::<Vec<f64>>();
+        if let Derived::Norms(_) = self {
+            return (0..rows).map(|r| norm(&row(r)) as f32).collect();
+        }
+        // As torch: 15 rounds; the first vector only must not be orthogonal to the answer.
+        let unit = |v: Vec<f64>| v.iter().map(|x| x / norm(&v).max(1e-12)).collect::<Vec<f64>>();
+        let (mut u, mut v) = (Vec::new(), unit((0..columns).map(|c| 1.0 + 0.1 * (c as f64).sin()).collect()));
+        for _ in 0..15 {
+            u = unit((0..rows).map(|r| (0..columns).map(|c| at(r, c) * v[c]).sum()).collect());
+            v = unit((0..columns).map(|c| (0..rows).map(|r| at(r, c) * u[r]).sum()).collect());
+        }
+        let chosen = if let Derived::Left(_) = self { u } else { v };
+        chosen.into_iter().map(|x| x as f32).collect()
+    }
+}
+
+/// In f64: the angles of late positions are large, and f32 would lose their digits.
+fn sinusoids(shape: &Shape, base: f64) -> Vec<f32> {
+    let dim = shape.last().copied().unwrap_or(1).max(1);
+    let one = |i: usize| {
+        let (position, column) = ((i / dim) as f64, i % dim);
+        let angle = position * base.powf(-((column / 2 * 2) as f64) / dim as f64);
+        (if column % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+    };
+    (0..shape.elems()).map(one).collect()
 }
 
 fn constant(ty: &Type, c: f64) -> HostTensor {

@@ -4,38 +4,61 @@
 
 pub mod activation;
 pub mod attention;
+pub mod attention_forms;
+pub mod batch_renorm;
 pub mod bilinear;
+pub mod conformer;
 pub mod conv;
 pub mod dropout;
 pub mod embedding;
 pub mod gpt;
+pub mod graph;
 pub mod init;
 pub mod linear;
 pub mod norm;
 pub mod pool;
+pub mod positions;
+pub mod reparam;
 pub mod rnn;
 pub mod scope;
 pub mod sequential;
 mod split;
 pub mod transformer;
+pub mod vision;
 
-pub use activation::{Gelu, GeluTanh, Relu, Sigmoid, Silu, Tanh};
+pub use activation::{
+    Elu, Gelu, GeluTanh, Glu, Hardsigmoid, Hardswish, Hardtanh, Identity, LeakyRelu, LogSigmoid, LogSoftmax, Mish,
+    Relu, Relu6, Selu, Sigmoid, Silu, Softmax, Softplus, Softsign, Tanh,
+};
 pub use attention::{MultiheadAttention, MultiheadOptions};
+pub use attention_forms::{AdditiveAttention, Form, SelfAttention};
+pub use batch_renorm::BatchRenorm;
 pub use bilinear::{Bilinear, PRelu};
-pub use conv::Conv2d;
+pub use conformer::{Conformer, ConformerLayer};
+pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gpt::Gpt;
+pub use graph::{Edges, GraphAttention, HopAttention, hop_masks};
 pub use init::Init;
 pub use linear::Linear;
-pub use norm::{BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm};
-pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
+pub use norm::{
+    BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, InstanceNorm, InstanceNorm1d, InstanceNorm2d, LayerNorm, RmsNorm,
+};
+pub use pool::{
+    AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AvgPool, AvgPool1d, AvgPool2d, MaxPool, MaxPool1d,
+    MaxPool2d, MinPool, MinPool1d, MinPool2d,
+};
+pub use positions::{Alibi, LearnedPositions, RelativeBias, Rotary, SinusoidalPositions};
+pub use reparam::{SpectralNorm, WeightNorm};
 pub use rnn::{Gru, Lstm, Rnn, RnnConfig};
 pub use scope::{Mode, ParamSpec, Params, Scope, Visit};
 pub use sequential::{Flatten, Sequential};
 pub use transformer::{
-    FeedForwardActivation, Masks, TransformerConfig, TransformerDecoderLayer, TransformerEncoderLayer,
+    FeedForwardActivation, Masks, Transformer, TransformerConfig, TransformerDecoder, TransformerDecoderLayer,
+    TransformerEncoder, TransformerEncoderLayer,
 };
+pub use vision::{SaganAttention, SpatialTransformer};
 
 use crate::ir::Tensor;
 

@@ -1,4 +1,4 @@
-//! Normalisation layers: batch norm with running statistics, layer norm, group norm.
+//! Normalisation layers: batch norm with running statistics, layer norm, RMS norm, group norm, instance norm.
 
 use crate::dtype::DType;
 use crate::ir::{Tensor, Type};
@@ -8,7 +8,7 @@ use crate::ops::batch_norm::BatchNormOptions;
 use crate::shape::Shape;
 use std::panic::Location;
 
-/// What [`BatchNorm1d`] and [`BatchNorm2d`] have in common. Training normalises with the mean and the biased variance of
+/// What [`BatchNorm1d`], [`BatchNorm2d`] and [`BatchNorm3d`] have in common. Training normalises with the mean and the biased variance of
 /// the batch; evaluation with `running_mean` and `running_var` (unbiased), which training moves by `momentum`.
 /// Parameters: `weight`, `bias` (channels). Buffers: `running_mean`, `running_var`, `num_batches_tracked`.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,6 +140,7 @@ macro_rules! batch_norm {
 
 batch_norm!(BatchNorm1d, "batch_norm1d", [2, 3], "Batch norm of (N, C) or (N, C, L).");
 batch_norm!(BatchNorm2d, "batch_norm2d", [4], "Batch norm of (N, C, H, W).");
+batch_norm!(BatchNorm3d, "batch_norm3d", [5], "Batch norm of (N, C, D, H, W).");
 
 /// Normalises each row over the trailing dimensions. Parameters: `weight`, `bias` of the normalised shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -198,5 +199,77 @@ impl Module for GroupNorm {
         let weight = self.affine.then(|| scope.param("weight", [c], Init::ONES));
         let bias = self.affine.then(|| scope.param("bias", [c], Init::ZEROS));
         x.group_norm(self.num_groups, weight.as_ref(), bias.as_ref(), self.eps)
+    }
+}
+
+/// x / sqrt(mean(x^2) + eps) over the trailing dimensions, times the parameter `weight` of their shape (arXiv 1910.07467).
+#[derive(Debug, Clone, PartialEq)]
+pub struct RmsNorm {
+    /// The trailing dimensions.
+    pub normalized_shape: Vec<usize>,
+    /// Added to the mean; torch's `None` is the distance from 1 to the next number, 2^-23 in f32.
+    pub eps: f64,
+    /// Whether there is a scale.
+    pub elementwise_affine: bool,
+}
+
+impl RmsNorm {
+    /// Over the last dimensions, of these sizes, with torch's defaults.
+    pub fn new(normalized_shape: impl Into<Vec<usize>>) -> RmsNorm {
+        RmsNorm { normalized_shape: normalized_shape.into(), eps: f32::EPSILON.into(), elementwise_affine: true }
+    }
+}
+
+impl Module for RmsNorm {
+    #[track_caller]
+    fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
+        let weight = self.elementwise_affine.then(|| scope.param("weight", &self.normalized_shape, Init::ONES));
+        x.rms_norm(&self.normalized_shape, weight.as_ref(), self.eps)
+    }
+}
+
+/// Normalises each channel of each sample of (N, C, S..) or (C, S..) with N spatial dimensions; the same in training and
+/// evaluation. Parameters, if affine: `weight`, `bias` (channels).
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceNorm<const N: usize> {
+    /// Number of channels.
+    pub num_features: usize,
+    /// Added to the variance.
+    pub eps: f64,
+    /// Whether there are a scale and a shift per channel.
+    pub affine: bool,
+}
+
+/// Over sequences (N, C, L) or (C, L).
+pub type InstanceNorm1d = InstanceNorm<1>;
+/// Over images (N, C, H, W) or (C, H, W).
+pub type InstanceNorm2d = InstanceNorm<2>;
+
+impl<const N: usize> InstanceNorm<N> {
+    /// With torch's defaults: eps 1e-5, neither scale nor shift.
+    pub fn new(num_features: usize) -> InstanceNorm<N> {
+        InstanceNorm { num_features, eps: 1e-5, affine: false }
+    }
+    /// The same with a scale and a shift per channel.
+    pub fn affine(mut self) -> InstanceNorm<N> {
+        self.affine = true;
+        self
+    }
+}
+
+impl<const N: usize> Module for InstanceNorm<N> {
+    #[track_caller]
+    fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
+        let (c, loc) = (self.num_features, Location::caller());
+        let batched = x.rank() == N + 2;
+        if !(batched || x.rank() == N + 1) || x.shape()[x.rank() - N - 1] != c {
+            let detail = format!("{} expects {c} channels before {N} further dimensions, got {}", place(scope), x.ty());
+            return x.fail(&format!("instance_norm{N}d"), detail, loc);
+        }
+        let weight = self.affine.then(|| scope.param("weight", [c], Init::ONES));
+        let bias = self.affine.then(|| scope.param("bias", [c], Init::ZEROS));
+        let y = if batched { x.clone() } else { x.unsqueeze(0) };
+        let y = y.instance_norm(weight.as_ref(), bias.as_ref(), self.eps);
+        if batched { y } else { y.squeeze(0) }
     }
 }

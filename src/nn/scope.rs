@@ -76,7 +76,20 @@ pub struct Params {
 pub struct Scope {
     tree: Rc<Tree>,
     path: String,
+    hooks: Vec<Hook>,
 }
+
+/// What happens to the declarations of the modules below a scope; of several, the innermost is asked first.
+#[derive(Clone)]
+enum Hook {
+    /// The parameter or buffer of this full name is computed.
+    Replace(String, Rc<Replacement>),
+    /// Parameters of more than one dimension start with this distribution.
+    Matrices(Init),
+}
+
+/// From the scope of the parameter, without the hook, its shape and its distribution at the start.
+type Replacement = dyn Fn(&Scope, &Shape, Init) -> Tensor;
 
 impl Params {
     /// An empty tree for the graph of `builder`.
@@ -99,7 +112,7 @@ impl Params {
 
     /// The root of the tree, whose path is empty.
     pub fn scope(&self) -> Scope {
-        Scope { tree: self.tree.clone(), path: String::new() }
+        Scope { tree: self.tree.clone(), path: String::new(), hooks: Vec::new() }
     }
 
     /// The graph.
@@ -156,7 +169,7 @@ pub fn init(specs: &[ParamSpec], seed: u64) -> Result<Vec<(String, HostTensor)>>
 impl Scope {
     /// The place below this one. A number names an element of a list, as in torch.
     pub fn child(&self, name: impl std::fmt::Display) -> Scope {
-        Scope { tree: self.tree.clone(), path: self.full(&name.to_string()) }
+        Scope { path: self.full(&name.to_string()), ..self.clone() }
     }
 
     /// Runs `module` on `x` in the child scope `name`.
@@ -200,7 +213,29 @@ impl Scope {
     /// A trained parameter (f32). The same name gives the same tensor; with another shape it is an error.
     #[track_caller]
     pub fn param(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Tensor {
-        self.declare(name, Type::new(DType::F32, shape), init, true, Location::caller())
+        let shape = shape.into();
+        let start = self.hooks.iter().rev().find_map(|hook| match hook {
+            Hook::Matrices(start) if shape.len() > 1 => Some(start.clone()),
+            Hook::Matrices(_) | Hook::Replace(..) => None,
+        });
+        self.declare(name, Type::new(DType::F32, shape), start.unwrap_or(init), true, Location::caller())
+    }
+
+    /// The same place, where the parameter or buffer `name` (of this scope or, with a path, of one below) is not declared but
+    /// computed by `make`, from the parameters that it declares in the scope it is given: weight norm, pruning, sharing.
+    pub fn replacing(&self, name: &str, make: impl Fn(&Scope, &Shape, Init) -> Tensor + 'static) -> Scope {
+        self.hooked(Hook::Replace(self.full(name), Rc::new(make)))
+    }
+
+    /// The same place, where all parameters of more than one dimension start with this distribution.
+    pub fn matrices_from(&self, init: Init) -> Scope {
+        self.hooked(Hook::Matrices(init))
+    }
+
+    fn hooked(&self, hook: Hook) -> Scope {
+        let mut scope = self.clone();
+        scope.hooks.push(hook);
+        scope
     }
 
     /// A state that is not trained (f32).
@@ -215,10 +250,13 @@ impl Scope {
         self.declare(name, ty, init, false, Location::caller())
     }
 
-    /// What a buffer of this scope holds after the run; of two updates the later one stays.
+    /// What a buffer of this scope holds after the run; of two updates the later one stays. A replaced buffer has no state.
     #[track_caller]
     pub fn update(&self, name: &str, new: &Tensor) {
         let full = self.full(name);
+        if self.replacement(&full).is_some() {
+            return;
+        }
         let mut declared = self.tree.declared.borrow_mut();
         if !declared.index.contains_key(&full) {
             drop(declared);
@@ -262,6 +300,14 @@ impl Scope {
         threshold.le(&bits)
     }
 
+    /// The innermost hook that replaces the parameter or buffer of this full name, and its position.
+    fn replacement(&self, full: &str) -> Option<(usize, &Rc<Replacement>)> {
+        self.hooks.iter().enumerate().rev().find_map(|(i, hook)| match hook {
+            Hook::Replace(target, make) if target == full => Some((i, make)),
+            Hook::Replace(..) | Hook::Matrices(_) => None,
+        })
+    }
+
     fn full(&self, name: &str) -> String {
         match (self.path.as_str(), name) {
             ("", n) => n.to_string(),
@@ -273,6 +319,14 @@ impl Scope {
     fn declare(&self, name: &str, ty: Type, init: Init, trainable: bool, loc: Loc) -> Tensor {
         let name = self.full(name);
         let builder = self.builder();
+        if let Some((i, make)) = self.replacement(&name) {
+            let outside = Scope { hooks: self.hooks[..i].to_vec(), ..self.clone() };
+            let made = make(&outside, &ty.shape, init);
+            if *made.ty() == ty {
+                return made;
+            }
+            return made.fail("param", format!("{name:?} must be {ty}, but is replaced by {}", made.ty()), loc);
+        }
         let known = {
             let declared = self.tree.declared.borrow();
             declared.index.get(&name).map(|&i| declared.order[i].clone())

@@ -4,6 +4,7 @@
 //! that neither the value nor a derivative of it can be infinite (0 * inf would be NaN).
 
 use crate::ir::{Binary, Prim, Tensor};
+use std::panic::Location;
 
 /// Below this exponent e^-x is still finite in f32, and sigmoid is 1.6e-38, which counts as 0.
 const SIGMOID_FLOOR: f64 = -87.0;
@@ -91,6 +92,18 @@ impl Tensor {
     pub fn hardtanh(&self, min: f64, max: f64) -> Tensor {
         let (min, max) = (self.like(min), self.like(max));
         self.le(&min).select(&min, &self.ge(&max).select(&max, self))
+    }
+
+    /// The first half along `dim` times the logistic function of the second.
+    #[track_caller]
+    pub fn glu(&self, dim: isize) -> Tensor {
+        let loc = Location::caller();
+        let axis = self.axis("glu", dim, loc) as isize;
+        if self.rank() == 0 || !self.size(axis).is_multiple_of(2) {
+            return self.fail("glu", format!("dimension {dim} of {} does not halve", self.ty()), loc);
+        }
+        let n = self.size(axis) / 2;
+        self.narrow(axis, 0, n) * self.narrow(axis, n, n).sigmoid()
     }
 
     /// x between the bounds that are given; the gradient at the bounds is 1. Where min > max the result is max.

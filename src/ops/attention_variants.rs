@@ -2,7 +2,7 @@
 //! a graph. Plain primitives: the weights are a result, so nothing is saved by not storing them.
 
 use crate::dtype::DType;
-use crate::ir::Tensor;
+use crate::ir::{Builder, Tensor};
 use std::panic::Location;
 
 impl Tensor {
@@ -46,16 +46,19 @@ impl Tensor {
         decay: f64,
         grid_width: Option<usize>,
     ) -> (Tensor, Tensor) {
-        let (i, j) = positions(self, key);
-        let distance = match grid_width {
-            None => (i - j).abs().cast(DType::F32),
-            Some(w) => {
-                let w = w.max(1) as f64;
-                let row = &i / w - &j / w;
-                let column = i.rem(&i.like(w)) - j.rem(&j.like(w));
-                (&row * &row + &column * &column).cast(DType::F32).sqrt()
-            }
-        };
+        self.distance_decay_attention_by(key, value, &self.builder().full([], decay), grid_width)
+    }
+
+    /// [`Tensor::distance_decay_attention`] with a decay that is a tensor (f32) and broadcasts to the scores `[.., L, S]`.
+    #[track_caller]
+    pub fn distance_decay_attention_by(
+        &self,
+        key: &Tensor,
+        value: &Tensor,
+        decay: &Tensor,
+        grid_width: Option<usize>,
+    ) -> (Tensor, Tensor) {
+        let distance = distances(self.builder(), self.size(-2), key.size(-2), grid_width);
         let scores = self.matmul(&key.t()) / (self.size(-1) as f64).sqrt();
         let weights = (scores * (distance * -decay).exp()).softmax(-1);
         (weights.matmul(value), weights)
@@ -101,6 +104,22 @@ impl Tensor {
         let (from, to) = (h.matmul(&a.narrow(0, 0, o)), h.matmul(&a.narrow(0, o, o)));
         let weights = (from.unsqueeze(1) + to.unsqueeze(0)).leaky_relu(slope).masked_softmax(adjacency);
         (weights.matmul(&h), weights)
+    }
+}
+
+/// `f32[L, S]`: the distance of query i and key j, |i - j|, or on a grid of this width that of the pixels
+/// (i div W, i mod W).
+#[track_caller]
+pub fn distances(builder: &Builder, queries: usize, keys: usize, grid_width: Option<usize>) -> Tensor {
+    let (i, j) = (builder.iota(queries).unsqueeze(1), builder.iota(keys).unsqueeze(0));
+    match grid_width {
+        None => (i - j).abs().cast(DType::F32),
+        Some(w) => {
+            let w = w.max(1) as f64;
+            let row = &i / w - &j / w;
+            let column = i.rem(&i.like(w)) - j.rem(&j.like(w));
+            (&row * &row + &column * &column).cast(DType::F32).sqrt()
+        }
     }
 }
 

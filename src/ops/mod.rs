@@ -22,6 +22,7 @@ pub mod reduce;
 pub mod reparam;
 pub mod resample;
 pub mod rnn;
+pub mod segments;
 pub mod shaping;
 pub mod softmax;
 pub mod sorting;

@@ -16,10 +16,10 @@ pub struct BatchRenorm<'a> {
     pub weight: &'a Tensor,
     /// Summand `[C]`.
     pub bias: &'a Tensor,
-    /// The ratio of deviations is clipped to 1/r_max ..= r_max.
-    pub r_max: f64,
-    /// The shift of the mean is clipped to -d_max ..= d_max.
-    pub d_max: f64,
+    /// A scalar: the ratio of deviations is clipped to 1/r_max ..= r_max.
+    pub r_max: &'a Tensor,
+    /// A scalar: the shift of the mean is clipped to -d_max ..= d_max.
+    pub d_max: &'a Tensor,
     /// Weight of this batch in the running statistics.
     pub momentum: f64,
     /// Added to the variance.
@@ -70,8 +70,8 @@ impl Tensor {
         let m = self.mean(&dims, true);
         let centred = self - &m;
         let s = (centred.square().mean(&dims, true) + o.eps).sqrt();
-        let r = (&s / &std).detach().clamp(Some(1.0 / o.r_max), Some(o.r_max));
-        let d = ((&m - &mean) / &std).detach().clamp(Some(-o.d_max), Some(o.d_max));
+        let r = (&s / &std).detach().maximum(&o.r_max.reciprocal()).minimum(o.r_max).detach();
+        let d = ((&m - &mean) / &std).detach().maximum(&-o.d_max).minimum(o.d_max).detach();
         let towards = |old: &Tensor, new: &Tensor| old + (new.detach().reshape(old.shape()) - old) * o.momentum;
         let (new_mean, new_std) = (towards(o.running_mean, &m), towards(o.running_std, &s));
         [affine(centred / s * r + d), new_mean, new_std]

@@ -1,10 +1,11 @@
-//! The registry of cases: every primitive and every composite, on sizes that do not fit any tile. Adding an operation
+//! The registry of cases: every primitive, every composite and the larger modules, on sizes that do not fit any tile. Adding an operation
 //! means adding its cases here and nothing elsewhere: checks, gradient checks and benchmarks iterate over the registry.
 
 mod elementwise;
 mod fused;
 mod index;
 mod linalg;
+mod modules;
 mod movement;
 mod reduce;
 
@@ -12,7 +13,16 @@ use super::case::Case;
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [elementwise::cases(), movement::cases(), reduce::cases(), linalg::cases(), index::cases(), fused::cases()].concat()
+    [
+        elementwise::cases(),
+        movement::cases(),
+        reduce::cases(),
+        linalg::cases(),
+        index::cases(),
+        fused::cases(),
+        modules::cases(),
+    ]
+    .concat()
 }
 
 /// Sizes around those of workgroups and tiles, and the smallest ones.

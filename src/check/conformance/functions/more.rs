@@ -78,13 +78,15 @@ fn windows(a: &Attrs) -> Result<Unfold> {
 fn batch_renorm(x: &Inputs) -> Found {
     let a = &x.case.attrs;
     let max = |name: &str| a.opt_float(name)?.ok_or_else(|| unsupported(format!("batch_renorm without {name}")));
-    let [output, mean, std] = x.arg("input")?.batch_renorm(&BatchRenorm {
+    let input = x.arg("input")?;
+    let scalar = |v: f64| input.builder().full([], v);
+    let [output, mean, std] = input.batch_renorm(&BatchRenorm {
         running_mean: &x.arg("running_mean")?,
         running_std: &x.arg("running_std")?,
         weight: &x.arg("weight")?,
         bias: &x.arg("bias")?,
-        r_max: max("r_max")?,
-        d_max: max("d_max")?,
+        r_max: &scalar(max("r_max")?),
+        d_max: &scalar(max("d_max")?),
         momentum: a.float("momentum", 0.1)?,
         eps: a.float("eps", 1e-5)?,
         training: a.flag("training", true)?,
