@@ -4,9 +4,15 @@
 mod budgets;
 #[path = "device/cases.rs"]
 mod cases;
+#[path = "device/index.rs"]
+mod index;
+#[path = "device/modules.rs"]
+mod modules;
 #[path = "device/programs.rs"]
 mod programs;
 #[path = "device/random_graphs.rs"]
 mod random_graphs;
+#[path = "device/recurrence.rs"]
+mod recurrence;
 #[path = "device/steps.rs"]
 mod steps;

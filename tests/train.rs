@@ -6,6 +6,8 @@ mod bad_input;
 mod configs;
 #[path = "train/curves.rs"]
 mod curves;
+#[path = "train/pieces.rs"]
+mod pieces;
 #[path = "train/resume.rs"]
 mod resume;
 

@@ -6,6 +6,7 @@ pub mod check;
 pub mod devices;
 mod dry_run;
 pub mod eval;
+mod find_lr;
 mod folds;
 pub mod knobs;
 pub mod predict;

@@ -62,6 +62,9 @@ pub struct TrainArgs {
     /// the others, and show each fold's validation, its mean and deviation. With --out it keeps a folder for each fold.
     #[arg(long, value_name = "N", conflicts_with_all = ["resume", "seeds", "stop_after"])]
     folds: Option<usize>,
+    /// Do not train: go through learning rates from 1e-8 to 1 in 100 updates, print the losses and suggest a rate.
+    #[arg(long, conflicts_with_all = ["resume", "seeds", "folds", "out", "stop_after"])]
+    find_lr: bool,
     /// Seconds between two checkpoints.
     #[arg(long, value_name = "S", default_value_t = 20.0)]
     checkpoint_every: f64,
@@ -103,6 +106,9 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
         return over_seeds(&config, &seeds(range)?, &args.device.open()?, args.json);
     }
     let device = args.device.open()?;
+    if args.find_lr {
+        return crate::cli::find_lr::run(&config, &device, args.json);
+    }
     train(Run::new(config, &device, options)?, args.json)
 }
 

@@ -1,7 +1,8 @@
 //! What tells attention where things stand: positions added to the inputs (sinusoids, or learned), biases of the scores by
 //! distance (learned, or falling straight), and rotations of queries and keys.
 
-use crate::ir::{Builder, Tensor};
+use crate::dtype::DType;
+use crate::ir::{Builder, Tensor, Type};
 use crate::nn::linear::place;
 use crate::nn::{Embedding, Init, Module, Scope};
 use std::panic::Location;
@@ -120,6 +121,10 @@ impl Alibi {
     /// (heads, queries, keys), f32: an `attn_mask` of [`crate::nn::MultiheadOptions`].
     #[track_caller]
     pub fn bias(&self, builder: &Builder, queries: usize, keys: usize) -> Tensor {
+        if self.heads == 0 {
+            let hint = Type::new(DType::F32, [0, queries, keys]);
+            return builder.fail("alibi", "needs at least one head", Location::caller(), &hint);
+        }
         let slopes: Vec<Tensor> = self.slopes().iter().map(|m| builder.full([1, 1, 1], -m)).collect();
         let slopes = Tensor::cat(&slopes.iter().collect::<Vec<_>>(), 0);
         slopes * crate::ops::attention_variants::distances(builder, queries, keys, self.grid_width)

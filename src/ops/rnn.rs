@@ -1,6 +1,10 @@
 //! One layer and direction of a recurrent network over the whole sequence, as a composite: the projection of the inputs
 //! is given for all steps, each step is one product and one pointwise cell, and the derivative with respect to the
 //! recurrent weight is one product over all steps together. There is no loop primitive; the steps are unrolled.
+//!
+//! There is no hand-written kernel for a cell either: the planner makes one pointwise region of it, with all its results
+//! (an epilogue of the product, for plain cells), so that a step is one product and one cell, and the same again backward,
+//! where the gradients of gates are also joined for the product. `tests/device/recurrence.rs` counts.
 
 use crate::ir::{Builder, Tensor};
 use crate::ops::{Composite, VjpArgs};

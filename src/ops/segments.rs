@@ -55,11 +55,17 @@ impl Tensor {
             max = same.select(&max.maximum(&shifted(&max, f64::NEG_INFINITY)), &max);
             reach *= 2;
         }
-        // The last row of each segment: as many rows as have this or an earlier segment, less one.
-        let ones = b.full([e], 1.0).cast(DType::I32);
-        let rows = b.apply(Prim::ScatterAdd { rows: count }, &[&ones, segment]);
-        let last = rows.cast(DType::F32).cumsum(0).cast(DType::I32) - 1.0;
-        let found = max.take(&last.maximum(&last.like(0.0)));
-        rows.gt(&rows.like(0.0)).unsqueeze(1).select(&found, &found.like(f64::NEG_INFINITY))
+        // The last row of each segment holds its maximum, and is the only one that counts in the sums.
+        let last = match e {
+            1 => sorted.eq(&sorted),
+            _ => {
+                let differs = sorted.narrow(0, 1, e - 1).eq(&sorted.narrow(0, 0, e - 1)).not();
+                differs.cast(DType::F32).pad(&[0], &[1], 1.0).gt(&b.full([e], 0.5))
+            }
+        };
+        let add = |rows: &Tensor| b.apply(Prim::ScatterAdd { rows: count }, &[rows, &sorted]);
+        let found = add(&last.unsqueeze(1).select(&max, &max.like(0.0)));
+        let present = add(&last.cast(DType::F32)).gt(&b.full([count], 0.5));
+        present.unsqueeze(1).select(&found, &found.like(f64::NEG_INFINITY))
     }
 }

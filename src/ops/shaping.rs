@@ -211,9 +211,12 @@ impl Tensor {
         }
     }
 
-    /// 1 (i32) at the place that each element (i32) names in a new last dimension of size `classes`, else 0.
+    /// 1 (i32) at the place that each element (i32) names in a new last dimension of size `classes`, else 0. An element
+    /// out of range is an error at run time.
     #[track_caller]
     pub fn one_hot(&self, classes: usize) -> Tensor {
-        self.unsqueeze(-1).eq(&self.builder().iota(classes)).cast(DType::I32)
+        let places = self.builder().iota(classes);
+        // The place of place i is i; the lookup is there for its check.
+        places.take(self).unsqueeze(-1).eq(&places).cast(DType::I32)
     }
 }

@@ -269,3 +269,93 @@ fn swats_turns_from_adam_into_sgd() {
     close(&rig.get("a"), &[0.7826, 2.2348], 1e-5);
     close(&rig.get("optim.sgd_ratio"), &[0.6], 1e-4);
 }
+
+/// Within f32's roundings of a few operations on numbers near 1.
+#[track_caller]
+fn tight(got: Vec<f64>, want: &[f64]) {
+    close(&got, want, 1e-6);
+}
+
+/// By hand, from p = 1 with gradients 1 and 2, lr 0.1 then 0.05, momentum 0.5.
+#[test]
+fn three_forms_of_momentum() {
+    let two_steps = |sgd: Sgd| {
+        let mut rig = Rig::new(&sgd, 0.1, None, &[1.0], &[0.0]);
+        rig.step(&[1.0], &[0.0]);
+        rig.lr = 0.05;
+        rig.step(&[2.0], &[0.0]);
+        rig.get("a")
+    };
+    let sgd = || Sgd::new().momentum(0.5);
+    // torch: b = 1, p = 0.9; b = 2.5, p = 0.9 - 0.125.
+    tight(two_steps(sgd()), &[0.775]);
+    // m = -0.1, p = 0.9; m = -0.05 - 0.1, p = 0.75.
+    tight(two_steps(sgd().form(MomentumForm::Velocity)), &[0.75]);
+    // m = -0.1, p += -0.05 - 0.1 = 0.85; m = -0.15, p += -0.075 - 0.1.
+    tight(two_steps(sgd().form(MomentumForm::Velocity).nesterov()), &[0.675]);
+    // v = 0.5, p = 0.95; v = 0.25 + 1, p = 0.95 - 0.0625.
+    tight(two_steps(sgd().form(MomentumForm::Average)), &[0.8875]);
+}
+
+/// The momentum is an input of one program: two steps with 0.5 and 0.25 through the same graph.
+#[test]
+fn a_schedule_moves_the_momentum() {
+    let moved = |optimizer: &dyn Optimizer| {
+        let builder = Builder::new();
+        let feed = StepFeed::with(&builder, true);
+        let params = Params::new(&builder, Mode::Train);
+        params.scope().param("a", [1], Init::ONES);
+        let g = builder.feed("g", DType::F32, [1]);
+        let applied = apply(&params, optimizer, &[g], &feed, None);
+        let store = Store::new(&Device::open("reference").unwrap());
+        let states = crate::nn::scope::init(&applied.states, 0).unwrap();
+        for (name, value) in params.init(0).unwrap().into_iter().chain(states) {
+            store.insert(name, &value).unwrap();
+        }
+        let mut program = Program::compile(&store, builder.build().unwrap()).unwrap();
+        for (step, (gradient, momentum)) in [(1.0, 0.5), (2.0, 0.25)].into_iter().enumerate() {
+            let g = HostTensor::f32([1], vec![gradient]).unwrap();
+            let values = StepFeed::values_with(7, step as u32, 0, 0.1, Some(momentum)).unwrap();
+            let mut feeds: Vec<(&str, &HostTensor)> = values.iter().map(|(n, t)| (*n, t)).collect();
+            feeds.push(("g", &g));
+            program.run(&feeds).unwrap();
+        }
+        store.get("a").unwrap().to_f64()
+    };
+    // b = 1, p = 0.9; b = 0.25 + 2, p = 0.9 - 0.225. Also where the optimizer's own momentum is 0.
+    tight(moved(&Sgd::new().momentum(0.9)), &[0.675]);
+    tight(moved(&Sgd::new()), &[0.675]);
+    // m = 0.5, v = 0.001: step 0.1 (0.5/0.5) / sqrt(0.001/0.001) = 0.1; then m = 0.125 + 1.5 over 1 - 0.25^2, v = 0.000999 +
+    // 0.004 over 1 - 0.999^2.
+    let second = 0.1 * (1.625 / 0.9375) / (0.004999f64 / (1.0 - 0.999f64.powi(2))).sqrt();
+    tight(moved(&Adam { eps: 0.0, ..Adam::new() }), &[0.9 - second]);
+    let cycle = Schedule::OneCycle {
+        max_lr: 1.0,
+        total_steps: 10,
+        pct_start: 0.5,
+        anneal: schedule::Anneal::Linear,
+        div_factor: 25.0,
+        final_div_factor: 1e4,
+        three_phase: false,
+        momentum: Some((0.85, 0.95)),
+    };
+    tight([0, 4, 9].map(|t| cycle.momentum(t).unwrap()).to_vec(), &[0.95, 0.85, 0.95]);
+}
+
+#[test]
+fn warm_up_before_any_schedule() {
+    let after = |then: Schedule| Schedule::Warmup { steps: 4, start_factor: 0.2, then: Box::new(then) };
+    let cosine = after(Schedule::Cosine { t_max: 4, eta_min: 0.0 });
+    let rates = |s: &Schedule| [0, 1, 3, 4, 6, 8].map(|t| s.lr(2.0, t)).to_vec();
+    // torch: SequentialLR([LinearLR(0.2, total_iters=4), CosineAnnealingLR(4)], milestones=[4]) at lr 2.
+    let got = rates(&cosine);
+    tight(got[..5].to_vec(), &[0.4, 0.8, 1.6, 2.0, 1.0]);
+    assert!(got[5].abs() < 1e-12);
+    let mut plateau = Scheduler::new(1.0, after(Schedule::Plateau(Plateau { patience: 0, ..Plateau::default() })));
+    tight(vec![plateau.lr(2), plateau.lr(9)], &[0.6, 1.0]);
+    plateau.observe(1.0);
+    plateau.observe(1.0);
+    tight(vec![plateau.lr(9)], &[0.1]);
+    let text = serde_json::to_string(&cosine).unwrap();
+    assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), cosine);
+}

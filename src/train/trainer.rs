@@ -18,6 +18,12 @@ pub use crate::train::measures::{Measures, Position, StepReport};
 use crate::train::{Loss, Usage};
 use std::collections::{BTreeMap, VecDeque};
 
+mod accumulate;
+mod find_lr;
+mod states;
+
+pub use find_lr::{FindLr, LrCurve, LrPoint};
+
 /// Steps that may be on their way before the oldest is waited for. Metrics are a few bytes; more than this hides nothing.
 const IN_FLIGHT: usize = 6;
 /// Name of the single fetched output of training and evaluation programs.
@@ -49,6 +55,7 @@ pub struct Trainer {
     evals: BTreeMap<usize, Program>,
     predicts: BTreeMap<usize, Program>,
     in_flight: VecDeque<InFlight>,
+    accumulation: accumulate::Accumulation,
     usage: Usage,
 }
 
@@ -89,6 +96,7 @@ impl Trainer {
             evals: BTreeMap::new(),
             predicts: BTreeMap::new(),
             in_flight: VecDeque::new(),
+            accumulation: Default::default(),
             usage: Usage::default(),
         }
     }
@@ -153,12 +161,16 @@ impl Trainer {
         if scheduler.momentum(0).is_some() != self.scheduler.momentum(0).is_some() {
             // The momentum is an input of the step, or is not.
             self.steps.clear();
+            self.accumulation.forget();
         }
         (self.position, self.scheduler) = (position, scheduler);
     }
 
     /// Compiles the training step for a batch size, if that has not happened; draws what has no content yet.
     pub fn prepare(&mut self, fields: &[Field], batch: usize) -> Result<()> {
+        if self.accumulation.splits(batch) {
+            return self.prepare_pieces(fields, batch);
+        }
         if self.steps.contains_key(&batch) {
             return Ok(());
         }
@@ -244,14 +256,20 @@ impl Trainer {
         let lr = self.scheduler.lr(self.position.step);
         let number = u32::try_from(self.position.step)
             .map_err(|_| Error::input("training", "more than 2^32 updates; start a new run from the weights"))?;
-        let hyper = StepFeed::values_with(self.seed, number, 0, lr, self.scheduler.momentum(self.position.step))?;
-        let Some(program) = self.steps.get_mut(&rows) else {
+        let (seed, momentum) = (self.seed, self.scheduler.momentum(self.position.step));
+        let hyper = |piece: u32| StepFeed::values_with(seed, number, piece, lr, momentum);
+        let fetches = if self.accumulation.splits(rows) {
+            self.launch_pieces(fields, batch, hyper)?
+        } else if let Some(program) = self.steps.get_mut(&rows) {
+            let hyper = hyper(0)?;
+            let mut given: Vec<(&str, &HostTensor)> = fields.iter().map(|f| f.name.as_str()).zip(batch).collect();
+            given.extend(hyper.iter().map(|(name, value)| (*name, value)));
+            let fetches = program.launch(&given)?;
+            self.usage.stepped(program);
+            fetches
+        } else {
             return Err(Error::internal("trainer", format!("no program for batch size {rows}")));
         };
-        let mut given: Vec<(&str, &HostTensor)> = fields.iter().map(|f| f.name.as_str()).zip(batch).collect();
-        given.extend(hyper.iter().map(|(name, value)| (*name, value)));
-        let fetches = program.launch(&given)?;
-        self.usage.stepped(program);
         self.position.step += 1;
         self.position.batch += 1;
         let count = self.loss.count(&batch[batch.len() - 1]);
@@ -409,36 +427,6 @@ impl Trainer {
         let given: Vec<(&str, &HostTensor)> = names.iter().map(String::as_str).zip(inputs).collect();
         let mut out = program.run(&given)?;
         out.pop().ok_or_else(|| Error::internal("trainer", "prediction gave nothing"))
-    }
-
-    /// All states of this kind with their contents: the model's (parameters and buffers), or the optimizer's.
-    pub fn states(&self, of_model: bool) -> Result<Vec<(String, HostTensor)>> {
-        let wanted = |s: &&ParamSpec| is_model_state(&s.name) == of_model;
-        self.specs.iter().filter(wanted).map(|s| Ok((s.name.clone(), self.store.get(&s.name)?))).collect()
-    }
-
-    /// Replaces the contents of states. Errors, before anything is written, unless `tensors` are exactly those of this
-    /// model (with `all`: and of its optimizer), in name, type and shape. `source` names them in errors.
-    pub fn load(&mut self, tensors: &BTreeMap<String, HostTensor>, all: bool, source: &str) -> Result<()> {
-        let wanted: Vec<&ParamSpec> = self.specs.iter().filter(|s| all || is_model_state(&s.name)).collect();
-        let todo = "it belongs to another model; use the run's own config.toml";
-        for spec in &wanted {
-            let Some(t) = tensors.get(&spec.name) else {
-                return Err(Error::input(source, format!("holds no {:?} ({}); {todo}", spec.name, spec.ty)));
-            };
-            let given = Type::new(t.dtype(), t.shape.clone());
-            if given != spec.ty {
-                let detail = format!("{:?} is {given}, but the model has {}; {todo}", spec.name, spec.ty);
-                return Err(Error::input(source, detail));
-            }
-        }
-        if let Some(extra) = tensors.keys().find(|n| !wanted.iter().any(|s| s.name == **n)) {
-            return Err(Error::input(source, format!("holds {extra:?}, which the model has not; {todo}")));
-        }
-        for (name, t) in tensors {
-            self.store.insert(name.clone(), t)?;
-        }
-        Ok(())
     }
 }
 

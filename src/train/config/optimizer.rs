@@ -345,6 +345,9 @@ pub enum ScheduleConfig {
         /// Share of the updates that goes up.
         #[serde(default = "rise")]
         rise: f64,
+        /// Lowest and highest momentum, which then goes the other way, such as [0.85, 0.95]; without it it stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        momentum: Option<(f64, f64)>,
     },
     /// A triangle between `low` times the rate and the rate.
     Cyclic {
@@ -353,6 +356,9 @@ pub enum ScheduleConfig {
         low: f64,
         /// Epochs of the way up, and as many down.
         every: f64,
+        /// Lowest and highest momentum, which then goes the other way, such as [0.85, 0.95]; without it it stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        momentum: Option<(f64, f64)>,
     },
     /// The transformer's: rate d_model^-0.5 min(t^-0.5, t warmup^-1.5) after t updates.
     Noam {
@@ -433,7 +439,7 @@ impl ScheduleConfig {
             ScheduleConfig::CosineRestarts { every, stretch, min } => {
                 Schedule::CosineRestarts { t_0: at(every), t_mult: stretch, eta_min: min * lr }
             }
-            ScheduleConfig::OneCycle { rise } => Schedule::OneCycle {
+            ScheduleConfig::OneCycle { rise, momentum } => Schedule::OneCycle {
                 max_lr: lr,
                 total_steps: updates,
                 pct_start: rise,
@@ -441,17 +447,16 @@ impl ScheduleConfig {
                 div_factor: 25.0,
                 final_div_factor: 1e4,
                 three_phase: false,
-                // The momentum that a schedule may move does not enter the step's graph.
-                momentum: (0.85, 0.95),
+                momentum,
             },
-            ScheduleConfig::Cyclic { low, every } => Schedule::Cyclic {
+            ScheduleConfig::Cyclic { low, every, momentum } => Schedule::Cyclic {
                 base_lr: low * lr,
                 max_lr: lr,
                 step_size_up: at(every),
                 step_size_down: None,
                 mode: Default::default(),
                 gamma: 1.0,
-                momentum: (0.8, 0.9),
+                momentum,
             },
             ScheduleConfig::Noam { d_model, warmup } => Schedule::Noam { d_model, warmup },
             ScheduleConfig::Plateau { factor, patience, threshold, cooldown, min } => {
