@@ -188,7 +188,7 @@ impl<const N: usize> Module for ConvTranspose<N> {
 
 /// What does not fit a convolution over N dimensions from `c` to `o` channels in `g` groups.
 fn misfit<const N: usize>(scope: &Scope, x: &Tensor, c: usize, o: usize, g: usize) -> Option<String> {
-    if g == 0 || c % g != 0 || o % g != 0 {
+    if g == 0 || !c.is_multiple_of(g) || !o.is_multiple_of(g) {
         return Some(format!("{}: {c} input and {o} output channels do not split into {g} groups", place(scope)));
     }
     if !(x.rank() == N + 1 || x.rank() == N + 2) || x.shape()[x.rank() - N - 1] != c {

@@ -3,9 +3,11 @@
 use crate::ir::Tensor;
 use crate::nn::Init;
 use crate::optim::{Optimizer, UpdateCx};
+use serde::{Deserialize, Serialize};
 
 /// How [`Sgd`] remembers its direction; with a constant learning rate all three take steps in proportion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MomentumForm {
     /// torch's: b = momentum b + (1 - dampening) g (b = g at the first step); p -= lr b.
     #[default]

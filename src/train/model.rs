@@ -212,7 +212,7 @@ impl Stack {
             LayerConfig::HardSigmoid {} => x.hardsigmoid(),
             LayerConfig::Softplus {} => x.softplus(1.0, 20.0),
             LayerConfig::MaxPool { kernel, stride, padding } => {
-                MaxPool2d(pool(*kernel, *stride, *padding)).forward(scope, x)
+                MaxPool2d { pool: pool(*kernel, *stride, *padding) }.forward(scope, x)
             }
             LayerConfig::AvgPool { kernel, stride, padding } => {
                 AvgPool2d { pool: pool(*kernel, *stride, *padding), count_include_pad: true }.forward(scope, x)

@@ -67,6 +67,8 @@ optimizers! {
         weight_decay: f64 = 0.0,
         /// Nesterov's look-ahead.
         nesterov: bool = false,
+        /// What momentum remembers: "torch" the sum of gradients, "velocity" the last step, "average" a moving average.
+        form: crate::optim::MomentumForm = crate::optim::MomentumForm::Torch,
     }
     /// Adam.
     Adam "adam" {
