@@ -58,10 +58,20 @@ const SCHEDULE_KEYS: &[(&str, Keys)] = &[
             ("min", "Lowest rate as a share of the highest."),
         ],
     ),
-    ("one_cycle", &[("rise", "Share of the updates that goes up.")]),
+    (
+        "one_cycle",
+        &[
+            ("rise", "Share of the updates that goes up."),
+            ("momentum", "Lowest and highest momentum, which goes the other way: [0.85, 0.95]; without it it stays."),
+        ],
+    ),
     (
         "cyclic",
-        &[("low", "Lowest rate as a share of the highest."), ("every", "Epochs of the way up, and as many down.")],
+        &[
+            ("low", "Lowest rate as a share of the highest."),
+            ("every", "Epochs of the way up, and as many down."),
+            ("momentum", "Lowest and highest momentum, which goes the other way: [0.8, 0.9]; without it it stays."),
+        ],
     ),
     ("noam", &[("d_model", "Width of the model."), ("warmup", "Updates until the highest rate.")]),
     (
