@@ -4,9 +4,11 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod curvature;
 pub mod folder;
 pub mod generate;
 pub mod inspect;
+pub mod lanczos;
 pub mod loss;
 pub mod measures;
 pub mod model;
@@ -14,11 +16,14 @@ pub mod run;
 pub mod seq2seq;
 mod sources;
 pub mod stopping;
+pub mod symmetric;
 pub mod task;
 pub mod trainer;
 pub mod usage;
 
 pub use config::RunConfig;
+pub use curvature::{Surface, Verdict};
+pub use lanczos::{Eigenpair, Lanczos, Spectrum};
 pub use loss::Loss;
 pub use run::{RunOptions, Summary, Watch};
 pub use task::Task;

@@ -195,7 +195,12 @@ impl Trainer {
         Ok(())
     }
 
-    fn prepare_eval(&mut self, fields: &[Field], batch: usize) -> Result<()> {
+    /// The model and its loss.
+    pub(super) fn parts(&self) -> (&dyn Module, &Loss) {
+        (&*self.model, &self.loss)
+    }
+
+    pub(super) fn prepare_eval(&mut self, fields: &[Field], batch: usize) -> Result<()> {
         if self.evals.contains_key(&batch) {
             return Ok(());
         }
@@ -436,7 +441,7 @@ pub fn is_model_state(name: &str) -> bool {
 }
 
 /// The target, which is the last field, and the inputs before it.
-fn split_target(fields: &[Tensor]) -> Result<(&Tensor, &[Tensor])> {
+pub(super) fn split_target(fields: &[Tensor]) -> Result<(&Tensor, &[Tensor])> {
     match fields.split_last() {
         Some((target, inputs)) if !inputs.is_empty() => Ok((target, inputs)),
         _ => Err(Error::input("data set", "its examples need at least two fields: an input and a target")),
