@@ -125,6 +125,17 @@ pub fn compare(actual: &HostTensor, expected: &Approx, slack: f64) -> Result<(),
     Ok(())
 }
 
+/// The largest error as a fraction of what it may be, of a result that [`compare`] passes. Elements without a bound, and
+/// those that must be exact, count as 0.
+pub fn fraction(actual: &HostTensor, expected: &Approx, slack: f64) -> f64 {
+    let (values, references) = (actual.to_f64(), HostTensor::from(&expected.value).to_f64());
+    let bounds = expected.error.iter().map(|e| slack * e);
+    let errors = values.iter().zip(&references).map(|(a, r)| (a - r).abs());
+    let checked = errors.zip(bounds).filter(|(e, b)| e.is_finite() && b.is_finite() && *b > 0.0);
+    // A flushed denormal may be far beyond its bound, and passes.
+    checked.map(|(e, b)| (e / b).min(1.0)).fold(0.0, f64::max)
+}
+
 /// The index of the element at `position`.
 fn unravel(shape: &[usize], mut position: usize) -> Vec<usize> {
     let mut index = vec![0; shape.len()];

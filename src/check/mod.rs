@@ -14,6 +14,7 @@ pub mod gradcheck;
 pub mod graphs;
 pub mod lint;
 pub mod random;
+pub mod support;
 pub mod tolerance;
 
 pub use case::{Case, Gen, SEED};
@@ -157,6 +158,12 @@ impl fmt::Display for Summary {
 /// steps (an online softmax, a reciprocal in place of a division), with about as many roundings again.
 const COMPOSITE_SLACK: f64 = 4.0;
 
+/// By how much the errors of a graph's results may exceed the bounds of its primitives.
+pub(crate) fn slack(graph: &Graph) -> f64 {
+    let composite = graph.nodes.iter().any(|n| matches!(n.prim, Prim::Call(_)));
+    if composite { COMPOSITE_SLACK } else { 1.0 }
+}
+
 /// Runs one case forward and, if it is differentiated, backward: each result against the f64 reference of the same graph
 /// from the same f32 inputs, within the bound of each element.
 pub fn run_case(case: &Case, seed: u64, runner: &mut dyn Runner) -> Report {
@@ -187,17 +194,23 @@ fn check(case: &Case, seed: u64, runner: &mut dyn Runner, notes: &mut Vec<String
 
 /// Runs one graph and compares all its outputs; the error is the first mismatch, in text.
 pub fn check_graph(what: &str, graph: &Graph, inputs: &[HostTensor], runner: &mut dyn Runner) -> Result<(), String> {
+    measure_graph(what, graph, inputs, runner).map(drop)
+}
+
+/// As [`check_graph`]; returns the largest error of any element as a fraction of what it may be.
+pub fn measure_graph(what: &str, graph: &Graph, inputs: &[HostTensor], runner: &mut dyn Runner) -> Result<f64, String> {
     let expected = bound::evaluate(graph, &case::arrays(inputs)).map_err(|e| e.to_string())?;
     let actual = runner.run(graph, inputs).map_err(|e| e.to_string())?;
     if actual.len() != expected.len() {
         return Err(format!("{} results, expected {}", actual.len(), expected.len()));
     }
-    let composite = graph.nodes.iter().any(|n| matches!(n.prim, Prim::Call(_)));
-    let slack = if composite { COMPOSITE_SLACK } else { 1.0 };
+    let slack = slack(graph);
+    let mut largest = 0.0f64;
     for ((spec, a), e) in graph.outputs.iter().zip(&actual).zip(&expected) {
         compare(a, e, slack).map_err(|m| format!("{what} {:?}: {m}", spec.name))?;
+        largest = largest.max(compare::fraction(a, e, slack));
     }
-    Ok(())
+    Ok(largest)
 }
 
 /// Runs every case whose name contains `filter` on `device`, at the default seed.

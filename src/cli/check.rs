@@ -1,6 +1,7 @@
 //! `kiln check`: every kernel against the reference on this device, or the conformance cases of a folder.
 
-use crate::check::{self, conformance};
+use crate::backend::Device;
+use crate::check::{self, conformance, support};
 use crate::cli::{DeviceArg, Outcome, print_json};
 use crate::error::{Error, Result};
 use serde_json::json;
@@ -23,6 +24,16 @@ pub struct CheckArgs {
     /// A case of which any step runs on the CPU for want of support fails.
     #[arg(long)]
     no_fallback: bool,
+    /// With --cases: list so many cases that took longest.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    slowest: usize,
+    /// Print what each operation is made of on the reference, the CPU path and a GPU (or else a software adapter), and its
+    /// largest error as a fraction of its bound: of values and gradients, then of second derivatives.
+    #[arg(long, conflicts_with_all = ["cases", "json"])]
+    support: bool,
+    /// With --support: as Markdown, without measuring anything.
+    #[arg(long, requires = "support")]
+    markdown: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -30,6 +41,9 @@ pub struct CheckArgs {
 
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> Result<Outcome> {
+    if args.support {
+        return support_table(args.markdown);
+    }
     let device = args.device.open()?;
     if !args.json {
         let info = device.info();
@@ -39,6 +53,26 @@ pub fn run(args: &CheckArgs) -> Result<Outcome> {
         Some(dir) => cases(dir, &device, args),
         None => kernels(&device, args),
     }
+}
+
+fn support_table(markdown: bool) -> Result<Outcome> {
+    let mut devices = vec![Device::open("reference")?, Device::open("cpu")?];
+    // The committed table is that of a software adapter, which every machine can have.
+    let adapter =
+        if markdown { Device::open("software") } else { Device::open("gpu").or_else(|_| Device::open("software")) };
+    devices.push(adapter?);
+    if markdown {
+        let rows = support::table(&devices, false, |_| ())?;
+        print!("{}", support::markdown(&rows, &support::COMMITTED));
+        return Ok(Outcome::Good);
+    }
+    for device in &devices {
+        println!("{} ({})", device.info().name, device.info().driver);
+    }
+    let rows = support::table(&devices, true, |row| println!("{}", support::line(row)))?;
+    let failures: usize = rows.iter().flat_map(|r| &r.cells).map(|c| c.failures.len()).sum();
+    println!("{} operations, {failures} failures", rows.len());
+    Ok(if failures == 0 { Outcome::Good } else { Outcome::Failed })
 }
 
 fn cases(dir: &Path, device: &crate::backend::Device, args: &CheckArgs) -> Result<Outcome> {
@@ -59,6 +93,9 @@ fn cases(dir: &Path, device: &crate::backend::Device, args: &CheckArgs) -> Resul
             "device": device, "passed": summary.passed, "failed": failures.len(), "failures": failures, "table": table,
         }));
     } else {
+        for (file, time) in summary.slowest(args.slowest) {
+            println!("{:>8.3} s  {file}", time.as_secs_f64());
+        }
         println!("{summary}");
     }
     Ok(if summary.failures.is_empty() { Outcome::Good } else { Outcome::Failed })

@@ -13,16 +13,19 @@ use super::case::Case;
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [
-        elementwise::cases(),
-        movement::cases(),
-        reduce::cases(),
-        linalg::cases(),
-        index::cases(),
-        fused::cases(),
-        modules::cases(),
+    families().into_iter().flat_map(|(_, cases)| cases).chain(modules::cases()).collect()
+}
+
+/// The cases of operations, by family.
+pub fn families() -> Vec<(&'static str, Vec<Case>)> {
+    vec![
+        ("elementwise", elementwise::cases()),
+        ("movement", movement::cases()),
+        ("reductions", reduce::cases()),
+        ("products", linalg::cases()),
+        ("indexing", index::cases()),
+        ("composites", fused::cases()),
     ]
-    .concat()
 }
 
 /// Sizes around those of workgroups and tiles, and the smallest ones.

@@ -19,6 +19,7 @@ use file::{Case, Kind};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// How to run a folder of cases.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +48,18 @@ pub struct Summary {
     pub failures: Vec<Failure>,
     /// Passed and failed cases per kind and name.
     pub table: BTreeMap<(String, String), (usize, usize)>,
+    /// How long each case took, from its graph to the comparison, in the order of their names.
+    pub times: Vec<(String, Duration)>,
+}
+
+impl Summary {
+    /// The `count` cases that took longest, longest first.
+    pub fn slowest(&self, count: usize) -> Vec<&(String, Duration)> {
+        let mut all: Vec<&(String, Duration)> = self.times.iter().collect();
+        all.sort_by_key(|(_, t)| std::cmp::Reverse(*t));
+        all.truncate(count);
+        all
+    }
 }
 
 impl fmt::Display for Summary {
@@ -83,7 +96,10 @@ pub fn run(dir: &Path, device: &Device, options: &Options) -> Result<Summary> {
         let case = Case::read(&path);
         let row = case.as_ref().map_or(("?".to_string(), file.clone()), |c| (c.kind.word().into(), c.name.clone()));
         let counts = summary.table.entry(row).or_default();
-        match case.map_err(|e| e.to_string()).and_then(|c| check(&c, device, options)) {
+        let start = Instant::now();
+        let outcome = case.map_err(|e| e.to_string()).and_then(|c| check(&c, device, options));
+        summary.times.push((file.clone(), start.elapsed()));
+        match outcome {
             Ok(()) => {
                 counts.0 += 1;
                 summary.passed += 1;
