@@ -42,7 +42,9 @@ fn main(
     }
     sums = all_sum2(lane, sums) * params.inverse;
     let shift = sums.x;
-    let rstd = 1.0 / sqrt(max(sums.y - shift * shift, 0.0) + params.eps);
+    // Not max(), which drops a NaN.
+    let variance = sums.y - shift * shift;
+    let rstd = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps);
     for (var j = first(lane); j < params.n; j += STEP) {
         let w = weight[params.affine.x + i32(j) * params.affine.y];
         let b = bias[params.affine.z + i32(j) * params.affine.w];

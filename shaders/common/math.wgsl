@@ -85,14 +85,59 @@ fn erf_(x: f32) -> f32 {
     return select(y, x, is_nan(x));
 }
 
+// The upper word of a * b.
+fn mul_high(a: u32, b: u32) -> u32 {
+    let low = (a >> 16u) * (b & 0xffffu) + (((a & 0xffffu) * (b & 0xffffu)) >> 16u);
+    let mid = (a & 0xffffu) * (b >> 16u) + (low & 0xffffu);
+    return (a >> 16u) * (b >> 16u) + (low >> 16u) + (mid >> 16u);
+}
+
+// Quadrant (0 to 4) and remainder in [-pi/4, pi/4] of |x| by pi/2, for finite |x| > 1 of any size: the mantissa times the
+// words of 2/pi that its exponent leaves between 2^2 and 2^-62 (Payne and Hanek, 1983).
+fn far_remainder(x: f32) -> vec2<f32> {
+    var words = array<u32, 7>(0x28be60dbu, 0x9391054au, 0x7f09d5f4u, 0x7d4d3770u, 0x36d8a566u, 0x4f10e410u, 0x7f9458eau);
+    let bits = bitcast<u32>(x);
+    let m = (bits << 8u) | 0x80000000u;
+    let e = ((bits >> 23u) & 0xffu) - 126u;
+    let i = min(e / 32u, 4u);
+    let s = e % 32u;
+    var w = vec3<u32>(0u, words[i], words[i + 1u]);
+    if (i > 0u) {
+        w.x = words[i - 1u];
+    }
+    if (s > 0u) {
+        w = (w << vec3(s)) | (vec3(w.y, w.z, words[i + 2u]) >> vec3(32u - s));
+    }
+    let carry = mul_high(m, w.z);
+    var low = m * w.y + carry;
+    var high = mul_high(m, w.y) + select(0u, 1u, low < carry) + m * w.x;
+    var quadrant = high >> 30u;
+    high = high & 0x3fffffffu;
+    let above = (high & 0x20000000u) != 0u;
+    if (above) {
+        // The next quadrant is nearer: the complement, so that no digit of a small remainder is lost.
+        quadrant += 1u;
+        low = ~low + 1u;
+        high = 0x40000000u - high - select(0u, 1u, low != 0u);
+    }
+    let r = (f32(high) + f32(low) * 2.3283064e-10) * 1.4629181e-09;
+    return vec2<f32>(f32(quadrant), select(r, -r, above));
+}
+
 // sin(x + quadrant * pi/2). Exact reduction up to |x| = 1e6 by a pi/2 in three parts and a multiple in two.
 fn sin_shifted(x: f32, quadrant: i32) -> f32 {
-    let n = round(clamp(x, -1.0e7, 1.0e7) * 0.636619772);
+    var n = round(clamp(x, -1.0e6, 1.0e6) * 0.636619772);
     let high = trunc(n / 4096.0) * 4096.0;
     let low = n - high;
     var r = (x - high * 1.5703125) - low * 1.5703125;
     r = (r - high * 0.00048375129699707) - low * 0.00048375129699707;
     r = r - n * 7.54979012640433e-08;
+    if (abs(x) > 1.0e6) {
+        let far = far_remainder(x);
+        let flip = select(1.0, -1.0, x < 0.0);
+        n = flip * far.x;
+        r = flip * far.y;
+    }
     let z = r * r;
     let s = r + r * z * (-0.166666647 + z * (0.00833274827 - z * 0.000195878909));
     let c = 1.0 - 0.5 * z + z * z * (0.0416666647 + z * (-0.0013888303 + z * 2.45479421e-05));
@@ -183,7 +228,7 @@ fn rem_(a: f32, b: f32) -> f32 {
 }
 
 fn sign_(x: f32) -> f32 {
-    return select(select(select(0.0, -1.0, x < 0.0), 1.0, x > 0.0), x, is_nan(x));
+    return select(select(0.0, -1.0, x < 0.0), 1.0, x > 0.0);
 }
 
 fn div_i32(a: i32, b: i32) -> i32 {

@@ -36,7 +36,7 @@ pub enum Unary {
     Floor,
     /// nearest integer, halves to even
     Round,
-    /// -1, 0 or 1 (also i32); NaN for NaN
+    /// -1, 0 or 1 (also i32); 0 for NaN, as torch has it
     Sign,
     /// |x| (also i32)
     Abs,

@@ -37,10 +37,11 @@ impl Tensor {
         ((-self.maximum(&self.like(SIGMOID_FLOOR))).exp() + 1.0).reciprocal()
     }
 
-    /// x sigmoid(x)
+    /// x sigmoid(x); NaN at minus infinity, where torch's product is infinity times 0.
     #[track_caller]
     pub fn silu(&self) -> Tensor {
-        self * self.sigmoid()
+        let product = self * self.sigmoid();
+        self.eq(&self.like(f64::NEG_INFINITY)).select(&self.like(f64::NAN), &product)
     }
 
     /// The Gaussian error linear unit.

@@ -8,6 +8,10 @@ impl Tensor {
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Tensor {
         let loc = Location::caller();
+        // After an error shapes mean nothing, and a vector may stay one whatever is done to it.
+        if !self.builder().is_ok() {
+            return self.clone();
+        }
         if self.rank() == 0 || other.rank() == 0 {
             return self.fail("matmul", format!("needs rank >= 1, got {} and {}", self.ty(), other.ty()), loc);
         }
@@ -43,7 +47,8 @@ impl Tensor {
     /// x W^T + b for this x `[.., in]`, `weight [out, in]` and `bias [out]`.
     #[track_caller]
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let y = self.matmul(&weight.t());
+        // torch takes a vector as a single output without its dimension.
+        let y = if weight.rank() == 1 { self.matmul(weight) } else { self.matmul(&weight.t()) };
         match bias {
             Some(b) => y + b,
             None => y,

@@ -87,16 +87,15 @@ impl Tensor {
         loss.reduced(reduction)
     }
 
-    /// `t (log t - x)` of log-probabilities x, 0 where t = 0; with `log_target` `e^t (t - x)`.
+    /// `t log t - t x` of log-probabilities x, with `t log t` 0 where t = 0; with `log_target` `e^t (t - x)`. As in torch an
+    /// infinite x at t = 0 gives NaN.
     #[track_caller]
     pub fn kl_div(&self, target: &Tensor, log_target: bool, reduction: Reduction) -> Tensor {
         let loss = if log_target {
             target.exp() * (target - self)
         } else {
             let none = target.eq(&target.like(0.0));
-            let terms = none.select(&target.like(1.0), target).log() - self;
-            let (none, loss) = none.broadcast_with(&(target * &terms), "kl_div");
-            none.select(&loss.like(0.0), &loss)
+            target * (none.select(&target.like(1.0), target).log() - self)
         };
         loss.reduced(reduction)
     }

@@ -90,3 +90,6 @@ fn ranks(op: &str, args: &[Tensor], expected: &[usize]) -> Result<(), Vec<Tensor
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod edge_tests;

@@ -10,6 +10,10 @@ impl Tensor {
     /// `dim` counted from the front (negative counts from the end), or an error at `loc` and 0.
     pub(crate) fn axis(&self, op: &str, dim: isize, loc: Loc) -> usize {
         let r = self.rank() as isize;
+        // A scalar has no dimensions, but torch takes 0 and -1 for it: callers treat it as a vector of one element.
+        if r == 0 && (dim == 0 || dim == -1) {
+            return 0;
+        }
         let d = if dim < 0 { dim + r } else { dim };
         if d < 0 || d >= r {
             self.fail(op, format!("{} has no dimension {dim}", self.ty()), loc);
@@ -23,6 +27,12 @@ impl Tensor {
         if dims.is_empty() {
             return (0..self.rank()).collect();
         }
+        if self.rank() == 0 {
+            for &d in dims {
+                self.axis(op, d, loc);
+            }
+            return Vec::new();
+        }
         let mut axes: Vec<usize> = dims.iter().map(|&d| self.axis(op, d, loc)).collect();
         axes.sort_unstable();
         if axes.windows(2).any(|w| w[0] == w[1]) {
@@ -30,6 +40,13 @@ impl Tensor {
             axes.dedup();
         }
         axes
+    }
+
+    /// A scalar as a vector of one element, anything else as it is: torch lets a scalar pass for one where a dimension is
+    /// named.
+    #[track_caller]
+    pub(crate) fn at_least_vector(&self) -> Tensor {
+        if self.rank() == 0 { self.reshape([1]) } else { self.clone() }
     }
 
     /// The same elements in another shape.
@@ -192,6 +209,9 @@ impl Tensor {
     /// Joined along an existing dimension.
     #[track_caller]
     pub fn cat(parts: &[&Tensor], dim: isize) -> Tensor {
+        // torch skips empty vectors here, whatever the shapes of the others.
+        let counted: Vec<&Tensor> = parts.iter().copied().filter(|p| p.shape()[..] != [0]).collect();
+        let parts = if counted.is_empty() { &parts[..1] } else { &counted[..] };
         let axis = parts[0].axis("cat", dim, Location::caller());
         if parts.len() == 1 { parts[0].clone() } else { parts[0].builder().apply(Prim::Concat { axis }, parts) }
     }
@@ -217,6 +237,7 @@ impl Tensor {
     #[track_caller]
     pub fn gather(&self, dim: isize, index: &Tensor) -> Tensor {
         let axis = self.axis("gather", dim, Location::caller());
-        self.builder().apply(Prim::TakeAlong { axis }, &[self, index])
+        let (values, places) = (self.at_least_vector(), index.at_least_vector());
+        self.builder().apply(Prim::TakeAlong { axis }, &[&values, &places]).reshape(index.shape())
     }
 }

@@ -47,14 +47,15 @@ impl Tensor {
     #[track_caller]
     pub fn argmax(&self, dim: isize, keepdim: bool) -> Tensor {
         let axis = self.axis("argmax", dim, Location::caller());
-        let kept = self.builder().apply(Prim::ArgMax { axis }, &[self]);
-        if keepdim { kept } else { kept.reshape(self.shape().without(&[axis])) }
+        let kept = self.builder().apply(Prim::ArgMax { axis }, &[&self.at_least_vector()]);
+        let dropped = if self.rank() == 0 { self.shape().clone() } else { self.shape().without(&[axis]) };
+        if keepdim && self.rank() > 0 { kept } else { kept.reshape(dropped) }
     }
     /// Inclusive running sum along `dim`.
     #[track_caller]
     pub fn cumsum(&self, dim: isize) -> Tensor {
         let axis = self.axis("cumsum", dim, Location::caller());
-        self.builder().apply(Prim::CumSum { axis }, &[self])
+        self.builder().apply(Prim::CumSum { axis }, &[&self.at_least_vector()]).reshape(self.shape())
     }
 
     /// Index (i32) of the first minimum along `dim`; a NaN wins.

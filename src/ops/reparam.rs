@@ -33,6 +33,8 @@ impl Tensor {
     #[track_caller]
     pub fn weight_norm(&self, g: &Tensor, dim: isize) -> Tensor {
         let axis = self.axis("weight_norm", dim, Location::caller()) as isize;
+        // torch takes -1 for "no dimension": one norm of the whole tensor.
+        let axis = if dim == -1 { -1 } else { axis };
         let others: Vec<isize> = (0..self.rank() as isize).filter(|&d| d != axis).collect();
         let norm = if others.is_empty() { self.abs() } else { self.norm(2.0, &others, true) };
         self * (g / norm)

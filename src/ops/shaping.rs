@@ -15,6 +15,8 @@ pub enum PadMode {
     Reflect,
     /// The element at the edge.
     Replicate,
+    /// The tensor repeated, as if its ends were joined.
+    Circular,
 }
 
 impl Tensor {
@@ -119,6 +121,9 @@ impl Tensor {
     /// At most `chunks` pieces of ceil(n / chunks) along `dim`, the last one possibly smaller.
     #[track_caller]
     pub fn chunk(&self, chunks: usize, dim: isize) -> Vec<Tensor> {
+        if self.size(dim) == 0 {
+            return vec![self.clone(); chunks.max(1)];
+        }
         self.split(self.size(dim).div_ceil(chunks.max(1)).max(1), dim)
     }
 
@@ -149,6 +154,10 @@ impl Tensor {
                     parts.insert(0, t.narrow(dim, 1, before).flip(&[dim]));
                     parts.push(t.narrow(dim, n - 1 - after, after).flip(&[dim]));
                 }
+                PadMode::Circular if before.max(after) <= n => {
+                    parts.insert(0, t.narrow(dim, n - before, before));
+                    parts.push(t.narrow(dim, 0, after));
+                }
                 PadMode::Replicate if n > 0 => {
                     let edge = |at: usize, len: usize| {
                         let mut shape = t.shape().clone();
@@ -158,7 +167,7 @@ impl Tensor {
                     parts.insert(0, edge(0, before));
                     parts.push(edge(n - 1, after));
                 }
-                _ => return self.fail("pad", format!("padding {pairs:?} is more than {} can mirror", self.ty()), loc),
+                _ => return self.fail("pad", format!("padding {pairs:?} is more than {} can give", self.ty()), loc),
             }
             parts.retain(|p| p.shape()[d] > 0);
             t = Tensor::cat(&parts.iter().collect::<Vec<_>>(), dim);
@@ -184,6 +193,10 @@ impl Tensor {
     pub fn scatter_add(&self, dim: isize, index: &Tensor, src: &Tensor) -> Tensor {
         let loc = Location::caller();
         let axis = self.axis("scatter_add", dim, loc);
+        if self.rank() == 0 {
+            let vectors = [self, index, src].map(Tensor::at_least_vector);
+            return vectors[0].scatter_add(0, &vectors[1], &vectors[2]).reshape(self.shape());
+        }
         let fits = src.rank() == index.rank() && index.shape().iter().zip(src.shape().iter()).all(|(i, s)| i <= s);
         if !fits || src.dtype() != self.dtype() {
             let detail = format!("index {} and source {} do not fit {}", index.ty(), src.ty(), self.ty());

@@ -50,15 +50,10 @@ pub(crate) fn total(mut parts: Vec<Tensor>) -> Tensor {
 pub fn clip_grad_norm(grads: &[&Tensor], max_norm: f64, p: f64) -> (Vec<Tensor>, Tensor) {
     let norm = if p == 2.0 {
         global_norm(grads)
-    } else if p == f64::INFINITY {
-        let maxima: Vec<Tensor> = grads.iter().map(|g| g.abs().amax(&[], false)).collect();
-        maxima[1..].iter().fold(maxima[0].clone(), |a, b| a.maximum(b))
-    } else if p == 1.0 {
-        total(grads.iter().map(|g| g.abs().sum(&[], false)).collect())
     } else {
-        let sums = grads.iter().map(|g| g.abs().pow(&g.like(p)).sum(&[], false)).collect();
-        let sum: Tensor = total(sums);
-        sum.pow(&sum.like(1.0 / p))
+        // The norm of the norms, as torch has it: for p = 0 that counts the tensors that are not zero.
+        let norms: Vec<Tensor> = grads.iter().map(|g| g.norm(p, &[], false).reshape([1])).collect();
+        Tensor::cat(&norms.iter().collect::<Vec<_>>(), 0).norm(p, &[], false)
     };
     (scale_to(grads, &norm, max_norm), norm)
 }

@@ -217,7 +217,7 @@ pub(super) fn min(a: f32, b: f32) -> f32 {
     if a < b || a.is_nan() { a } else { b }
 }
 
-/// -1, 0 or 1; NaN for NaN; zeros keep their sign.
+/// -1, 0 or 1; 0 for NaN.
 #[inline(always)]
 pub(super) fn sign(x: f32) -> f32 {
     if x > 0.0 {
@@ -225,7 +225,7 @@ pub(super) fn sign(x: f32) -> f32 {
     } else if x < 0.0 {
         -1.0
     } else {
-        x
+        0.0
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn unary(op: Unary, x: &Array) -> Option<Array> {
             Unary::Erf => map(v, libm::erf),
             Unary::Floor => map(v, f64::floor),
             Unary::Round => map(v, f64::round_ties_even),
-            Unary::Sign => map(v, |x| if x == 0.0 || x.is_nan() { x } else { x.signum() }),
+            Unary::Sign => map(v, |x| if x == 0.0 || x.is_nan() { 0.0 } else { x.signum() }),
             Unary::Abs => map(v, f64::abs),
         },
         Values::I(v) => match op {

@@ -198,6 +198,11 @@ impl Attrs {
         self.map.get(name).filter(|v| !v.is_null())
     }
 
+    /// Whether the attribute is given, if only as null.
+    pub fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
     fn with<T>(&self, name: &str, what: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
         match self.get(name) {
             None => Ok(None),

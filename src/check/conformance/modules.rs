@@ -71,7 +71,7 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
         Ok(BatchNorm {
             num_features: need("num_features")?,
             eps: a.float("eps", 1e-5)?,
-            momentum: if a.get("momentum").is_some() { a.opt_float("momentum")? } else { Some(0.1) },
+            momentum: if a.has("momentum") { a.opt_float("momentum")? } else { Some(0.1) },
             affine: a.flag("affine", true)?,
         })
     };
@@ -137,10 +137,12 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
             (m.add_bias_kv, m.add_zero_attn) = (a.flag("add_bias_kv", false)?, a.flag("add_zero_attn", false)?);
             m.dropout = a.float("dropout", 0.0)?;
             let (padding, mask) = (x.opt("key_padding_mask"), x.opt("attn_mask"));
+            // A hint beside the mask, which says the same.
+            let hinted = case.call.flag("is_causal", false)?;
             let options = MultiheadOptions {
                 key_padding_mask: padding.as_ref(),
                 attn_mask: mask.as_ref(),
-                is_causal: false,
+                is_causal: hinted && mask.is_none(),
                 need_weights: case.call.flag("need_weights", true)?,
                 weights_per_head: !case.call.flag("average_attn_weights", true)?,
             };

@@ -75,7 +75,15 @@ fn build(case: &Case) -> Result<Schedule> {
             Schedule::CosineRestarts { t_0, t_mult, eta_min: a.float("eta_min", 0.0)? }
         }
         "OneCycleLR" => {
-            needs(&["max_lr", "total_steps"])?;
+            needs(&["max_lr"])?;
+            // torch takes the number of steps, or that of epochs and of steps in each.
+            let total_steps = match a.has("total_steps") {
+                true => count("total_steps", 0)?,
+                false => count("epochs", 0)? * count("steps_per_epoch", 0)?,
+            };
+            if total_steps == 0 {
+                return Err(unsupported("OneCycleLR without total_steps"));
+            }
             let anneal = match a.word("anneal_strategy", "cos")?.as_str() {
                 "cos" => Anneal::Cos,
                 "linear" => Anneal::Linear,
@@ -83,7 +91,7 @@ fn build(case: &Case) -> Result<Schedule> {
             };
             Schedule::OneCycle {
                 max_lr: a.float("max_lr", 0.0)?,
-                total_steps: count("total_steps", 0)?,
+                total_steps,
                 pct_start: a.float("pct_start", 0.3)?,
                 anneal,
                 div_factor: a.float("div_factor", 25.0)?,

@@ -129,6 +129,8 @@ fn binary(b: Binary, from: DType, x: &str, y: &str) -> String {
         Binary::Add => format!("{x} + {y}"),
         Binary::Sub => format!("{x} - {y}"),
         Binary::Mul => format!("{x} * {y}"),
+        // SPIR-V leaves a quotient with a constant zero undefined, and Mesa makes it 0.
+        Binary::Div if float && y == "0.0f" => format!("{x} * inf()"),
         Binary::Div if float => format!("{x} / {y}"),
         Binary::Div => format!("div_{from}({x}, {y})"),
         Binary::Rem if float => format!("rem_({x}, {y})"),

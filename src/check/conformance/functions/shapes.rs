@@ -34,8 +34,10 @@ pub fn build(name: &str, x: &Inputs) -> Found {
         "flip" => one(x.arg("input")?.flip(&signed(ints(a, "dims")?))),
         "roll" => one(x.arg("input")?.roll(&ints(a, "shifts")?, &signed(a.opt_ints("dims")?.unwrap_or_default()))),
         "narrow" => {
-            let (start, len) = (a.count("start", 0)?, a.count("length", 0)?);
-            one(x.arg("input")?.narrow(int(a, "dim")? as isize, start, len))
+            let (t, dim, start) = (x.arg("input")?, int(a, "dim")? as isize, int(a, "start")?);
+            let from_end = if start < 0 { t.size(dim) as i64 } else { 0 };
+            let start = usize::try_from(start + from_end).map_err(|_| unsupported(format!("narrow from {start}")))?;
+            one(t.narrow(dim, start, a.count("length", 0)?))
         }
         "tril" => one(x.arg("input")?.tril(a.int("diagonal", 0)?)),
         "triu" => one(x.arg("input")?.triu(a.int("diagonal", 0)?)),
@@ -55,6 +57,7 @@ pub fn build(name: &str, x: &Inputs) -> Found {
                 "constant" => PadMode::Constant(a.float("value", 0.0)?),
                 "reflect" => PadMode::Reflect,
                 "replicate" => PadMode::Replicate,
+                "circular" => PadMode::Circular,
                 other => return Err(unsupported(format!("pad mode {other:?}"))),
             };
             one(x.arg("input")?.pad_with(&pairs, mode))
