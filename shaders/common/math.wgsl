@@ -73,16 +73,13 @@ fn tanh_(x: f32) -> f32 {
     return select(y, x, is_nan(x));
 }
 
+// x P(x^2) / Q(x^2) up to where erf rounds to 1: one rational function instead of a polynomial and an exponential.
 fn erf_(x: f32) -> f32 {
-    let z = x * x;
-    let p = 0.128379167 + z * (-0.376126333 + z * (0.112836887 + z * (-0.0268589974 + z * (0.00519998925
-        + z * (-0.000813044467 + z * 8.31687969e-05)))));
-    let a = min(abs(x), 4.0);
-    let q = 1.1289028 + a * (0.634148184 + a * (0.107855653 + a * (-0.0251395503 + a * (0.00430378931
-        + a * (-0.000498825008 + a * (3.43885088e-05 + a * -1.04606568e-06))))));
-    let big = 1.0 - exp_(-(a * q));
-    let y = select(select(big, -big, x < 0.0), x + x * p, abs(x) < 0.93);
-    return select(y, x, is_nan(x));
+    let a = clamp(x, -3.92, 3.92);
+    let z = a * a;
+    let p = 1.12837915 + z * (0.190401611 + z * (0.0527480529 + z * (0.00376539982 + z * (0.000284876469 + z * 2.05010755e-06))));
+    let q = 1.0 + z * (0.502071776 + z * (0.114107079 + z * (0.0149687844 + z * (0.0011624802 + z * 3.80915956e-05))));
+    return select(clamp(a * p / q, -1.0, 1.0), x, is_nan(x));
 }
 
 // The upper word of a * b.

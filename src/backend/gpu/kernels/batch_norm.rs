@@ -1,4 +1,5 @@
-//! Batch norm in training and its gradients: a workgroup per channel.
+//! Batch norm in training and its gradients: a workgroup per channel. Variant `quads`, for software adapters: four places at a time,
+//! the gradients in one kernel instead of two.
 
 use super::rows::{Parts, always, in_memory, line, view4};
 use super::sample::{region, stored};
@@ -47,7 +48,7 @@ pub const KERNELS: [KernelInfo; 2] = [
     KernelInfo {
         serves: Serves::Composite("batch_norm"),
         stems: &["batch_norm"],
-        variants: &["tree"],
+        variants: &["tree", "quads"],
         select: forward,
         takes: always,
         strided: |_, _| true,
@@ -55,12 +56,14 @@ pub const KERNELS: [KernelInfo; 2] = [
         mutations: &[
             Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - params.s", replace: "to.x, to.y - params.s" },
             Mutation { stem: "batch_norm", find: "(d, d * d)", replace: "(d, d * (d + mean))" },
+            Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - quads", replace: "to.x, to.y - quads" },
+            Mutation { stem: "batch_norm", find: "square += d * d", replace: "square += d" },
         ],
     },
     KernelInfo {
         serves: Serves::Composite("batch_norm_grad"),
         stems: &["batch_norm_grad", "batch_norm_dx"],
-        variants: &["tree", "flat"],
+        variants: &["tree", "flat", "quads"],
         select: grad,
         takes: always,
         // Mean and variance are read densely.
@@ -69,6 +72,7 @@ pub const KERNELS: [KernelInfo; 2] = [
         mutations: &[
             Mutation { stem: "batch_norm_grad", find: "gv * (d * rstd), gv)", replace: "gv * d, gv)" },
             Mutation { stem: "batch_norm_dx", find: "(gv - c.z", replace: "(gv" },
+            Mutation { stem: "batch_norm_grad", find: "(gv - mean_g", replace: "(gv" },
         ],
     },
 ];
@@ -87,9 +91,23 @@ fn samples(grad: bool) -> Vec<Region> {
         })
     };
     let mut all: Vec<Region> =
-        [(2, 1, 1), (5, 3, 7), (3, 4, 64), (33, 2, 1), (2, 5, 100)].map(|(n, c, s)| of(n, c, s)).into();
+        [(2, 1, 1), (5, 3, 7), (9, 3, 12), (3, 4, 64), (33, 2, 1), (2, 5, 100)].map(|(n, c, s)| of(n, c, s)).into();
     all.push(stored(of(4, 3, 9), 0, &[1, 0, 2], 1, 2));
     all
+}
+
+/// True if the variant `quads` is wanted (or best) and these arguments have their places together, in whole quads.
+fn by_quads(stem: &str, region: &Region, args: &[usize], caps: &GpuCaps) -> bool {
+    let wanted = caps.wanted(stem).map_or(caps.software(), |v| v == "quads");
+    let whole = |&arg: &usize| {
+        let v = &region.args[arg].view;
+        v.strides[2] == 1
+            && v.shape[2].is_multiple_of(4)
+            && v.shape[2] > 0
+            && v.offset.is_multiple_of(4)
+            && v.strides[..2].iter().all(|s| s % 4 == 0)
+    };
+    wanted && args.iter().all(whole)
 }
 
 fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
@@ -111,13 +129,17 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         spare1: 0,
         spare2: 0,
     };
+    let shader = Shader::new("batch_norm").consts(&[("WG", caps.tree_workgroup())]).common(&["index", "reduce"]);
+    let (variant, shader) = if by_quads("batch_norm", region, &[0], caps) {
+        let shader = shader.header(include_str!("../../../../shaders/channel_quads.wgsl"));
+        ("quads", shader.body(include_str!("../../../../shaders/batch_norm_quads.wgsl")))
+    } else {
+        ("tree", shader.body(include_str!("../../../../shaders/batch_norm.wgsl")))
+    };
     let parts = Parts {
         label: "batch_norm",
-        variant: "tree",
-        shader: Shader::new("batch_norm")
-            .consts(&[("WG", caps.tree_workgroup())])
-            .common(&["index", "reduce"])
-            .body(include_str!("../../../../shaders/batch_norm.wgsl")),
+        variant,
+        shader,
         bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Arg(2), Bind::Out(0), Bind::Out(1), Bind::Out(2)],
         params: Params::of(&params),
         groups: channels as u64,
@@ -147,6 +169,23 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         spare1: 0,
         spare2: 0,
     };
+    if caps.max_storage_buffers >= 8 && by_quads("batch_norm_grad", region, &[0, 4], caps) {
+        let all = Parts {
+            label: "batch_norm_grad",
+            variant: "quads",
+            shader: Shader::new("batch_norm_grad")
+                .consts(&[("WG", caps.tree_workgroup())])
+                .header(include_str!("../../../../shaders/channel_quads.wgsl"))
+                .common(&["index", "reduce"])
+                .body(include_str!("../../../../shaders/batch_norm_grad_quads.wgsl")),
+            bindings: (0..5).map(Bind::Arg).chain((0..3).map(Bind::Out)).collect(),
+            params: Params::of(&params),
+            groups: channels as u64,
+            flops: 10 * shape.elems(),
+            words: 5 * shape.elems(),
+        };
+        return Ok(vec![all.call(caps)?]);
+    }
     let scratch = |write| Bind::Scratch { id: 0, bytes: 16 * channels as u64, write };
     let sums = Parts {
         label: "batch_norm_grad",
@@ -219,7 +258,7 @@ mod tests {
             let m = (a[0].shape[0] * a[0].shape[2]) as f64;
             (16.0 + m) * 8.0 * u
         };
-        harness::check(&KERNELS[0], "batch_norm", &[], &fill, &forward);
-        harness::check(&KERNELS[1], "batch_norm_grad", &[], &fill, &grad);
+        harness::check(&KERNELS[0], "batch_norm", &["tree", "quads"], &fill, &forward);
+        harness::check(&KERNELS[1], "batch_norm_grad", &["tree", "quads"], &fill, &grad);
     }
 }

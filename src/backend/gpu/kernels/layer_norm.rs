@@ -1,6 +1,6 @@
 //! Layer norm over rows and its gradients. dweight and dbias are column sums: chunks of rows first, then the chunks in order.
 
-use super::rows::{Parts, RowPlan, VARIANTS, always, in_memory, line, view4};
+use super::rows::{Parts, QUAD_VARIANTS, Quads, RowPlan, always, in_memory, line, view4};
 use super::sample::{region, stored};
 use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, fused_call, params};
 use crate::backend::gpu::caps::GpuCaps;
@@ -52,17 +52,21 @@ pub const KERNELS: [KernelInfo; 2] = [
     KernelInfo {
         serves: Serves::Composite("layer_norm"),
         stems: &["layer_norm"],
-        variants: VARIANTS,
+        variants: QUAD_VARIANTS,
         select: forward,
         takes: always,
         strided: |_, _| true,
         samples: || samples(false),
-        mutations: &[Mutation { stem: "layer_norm", find: "(d, d * d)", replace: "(d, d * (d + mean))" }],
+        mutations: &[
+            Mutation { stem: "layer_norm", find: "(d, d * d)", replace: "(d, d * (d + mean))" },
+            Mutation { stem: "layer_norm", find: "square - sum * moved", replace: "square" },
+            Mutation { stem: "layer_norm", find: "sum4(a * a) - sum * moved", replace: "sum4(a * a)" },
+        ],
     },
     KernelInfo {
         serves: Serves::Composite("layer_norm_grad"),
         stems: &["layer_norm_grad", "layer_norm_params", "layer_norm_combine"],
-        variants: &["tree", "serial", "chunks", "combine"],
+        variants: &["tree", "serial", "quads", "chunks", "combine"],
         select: grad,
         takes: always,
         // Mean and rstd are read densely.
@@ -70,6 +74,8 @@ pub const KERNELS: [KernelInfo; 2] = [
         samples: || samples(true),
         mutations: &[
             Mutation { stem: "layer_norm_grad", find: "- xh * sums.y", replace: "" },
+            Mutation { stem: "layer_norm_grad", find: "- xh * mean_product", replace: "" },
+            Mutation { stem: "layer_norm_params", find: "params.chunks + chunk, q", replace: "chunk, q" },
             Mutation { stem: "layer_norm_params", find: "r < i32(to_row)", replace: "r + 1 < i32(to_row)" },
             Mutation { stem: "layer_norm_combine", find: "(params.chunks + c)", replace: "(params.chunks + 0u)" },
         ],
@@ -89,7 +95,7 @@ fn samples(grad: bool) -> Vec<Region> {
             b.call(LayerNorm { eps: 1e-5 }, &a.iter().collect::<Vec<_>>())
         })
     };
-    vec![of(1, 1), of(3, 65), of(130, 10), of(2, 300), stored(of(9, 17), 0, &[1, 0], 2, 1)]
+    vec![of(1, 1), of(3, 65), of(130, 10), of(2, 300), of(19, 144), stored(of(9, 17), 0, &[1, 0], 2, 1)]
 }
 
 fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
@@ -97,7 +103,6 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let call = fused_call(region).and_then(|c| c.composite.as_any().downcast_ref::<LayerNorm>());
     let eps = call.ok_or("not a layer norm")?.eps;
     let (rows, n) = (region.args[0].view.shape[0], region.args[0].view.shape[1]);
-    let plan = RowPlan::of("layer_norm", rows, n, caps);
     let ([w, ws], [b, bs]) = (line(region, 1), line(region, 2));
     let params = ForwardParams {
         rows: rows as u32,
@@ -107,13 +112,30 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         x: view4(region, 0),
         affine: [w, ws, b, bs],
     };
+    let (variant, shader, groups) = match Quads::of("layer_norm", rows, n, caps) {
+        Some(quads) => {
+            let shader = quads
+                .shader("layer_norm")
+                .header(quads.reader("x", &region.args[0].view))
+                .header(quads.reader("weight", &region.args[1].view))
+                .header(quads.reader("bias", &region.args[2].view))
+                .header(quads.writer("y"))
+                .body(include_str!("../../../../shaders/layer_norm_quads.wgsl"));
+            ("quads", shader, quads.groups(rows))
+        }
+        None => {
+            let plan = RowPlan::of("layer_norm", rows, n, caps);
+            let shader = plan.shader("layer_norm").body(include_str!("../../../../shaders/layer_norm.wgsl"));
+            (plan.variant(), shader, plan.groups)
+        }
+    };
     let parts = Parts {
         label: "layer_norm",
-        variant: plan.variant(),
-        shader: plan.shader("layer_norm").body(include_str!("../../../../shaders/layer_norm.wgsl")),
+        variant,
+        shader,
         bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Arg(2), Bind::Out(0), Bind::Out(1), Bind::Out(2)],
         params: Params::of(&params),
-        groups: plan.groups,
+        groups,
         flops: 7 * rows * n,
         words: 2 * rows * n,
     };
@@ -125,7 +147,7 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let call = fused_call(region).and_then(|c| c.composite.as_any().downcast_ref::<LayerNormGrad>());
     call.ok_or("not a layer norm gradient")?;
     let (rows, n) = (region.args[0].view.shape[0], region.args[0].view.shape[1]);
-    let plan = RowPlan::of("layer_norm_grad", rows, n, caps);
+    let quads = Quads::of("layer_norm_grad", rows, n, caps);
     let ([w, ws], [mean, _], [rstd, _]) = (line(region, 1), line(region, 2), line(region, 3));
     let params = GradParams {
         rows: rows as u32,
@@ -136,22 +158,41 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         g: view4(region, 4),
         affine: [w, ws, mean, rstd],
     };
+    let (variant, shader, groups) = match &quads {
+        Some(quads) => {
+            let shader = quads
+                .shader("layer_norm_grad")
+                .header(quads.reader("x", &region.args[0].view))
+                .header(quads.reader("weight", &region.args[1].view))
+                .header(quads.reader("g", &region.args[4].view))
+                .header(quads.writer("dx"))
+                .body(include_str!("../../../../shaders/layer_norm_grad_quads.wgsl"));
+            ("quads", shader, quads.groups(rows))
+        }
+        None => {
+            let plan = RowPlan::of("layer_norm_grad", rows, n, caps);
+            let shader = plan.shader("layer_norm_grad").body(include_str!("../../../../shaders/layer_norm_grad.wgsl"));
+            (plan.variant(), shader, plan.groups)
+        }
+    };
     let dx = Parts {
         label: "layer_norm_grad",
-        variant: plan.variant(),
-        shader: plan.shader("layer_norm_grad").body(include_str!("../../../../shaders/layer_norm_grad.wgsl")),
+        variant,
+        shader,
         bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Arg(2), Bind::Arg(3), Bind::Arg(4), Bind::Out(0)],
         params: Params::of(&params),
-        groups: plan.groups,
+        groups,
         flops: 9 * rows * n,
         words: 3 * rows * n,
     };
     // Chunks of rows so many that a few thousand invocations run (a few dozen on a software adapter), of 16 rows at least.
     let busy = if caps.software() { 64 } else { 8192 };
-    let chunks = (busy / n.max(1)).clamp(1, rows.div_ceil(16).max(1));
+    let strip = [4, 2, 1].into_iter().find(|s| n.is_multiple_of(4 * s)).unwrap_or(1);
+    let columns = if quads.is_some() { n.div_ceil(4 * strip) } else { n };
+    let chunks = (busy / columns.max(1)).clamp(1, rows.div_ceil(16).max(1));
     let chunk = rows.div_ceil(chunks);
     let chunks = rows.div_ceil(chunk.max(1)).max(1);
-    let columns = ColumnParams {
+    let params = ColumnParams {
         rows: rows as u32,
         n: n as u32,
         chunk: chunk as u32,
@@ -163,13 +204,29 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let wg = if caps.software() { 8 } else { 64 };
     let flat = |stem| Shader::new(stem).consts(&[("WG", wg)]).common(&["index"]);
     let scratch = |write| Bind::Scratch { id: 0, bytes: 8 * n as u64 * chunks as u64, write };
+    let (variant, shader, groups) = match &quads {
+        Some(quads) => {
+            let shader = quads
+                .shader("layer_norm_params")
+                .consts(&[("STRIP", strip as u32)])
+                .header(quads.reader("x", &region.args[0].view))
+                .header(quads.reader("g", &region.args[4].view))
+                .header(quads.writer("partial"))
+                .body(include_str!("../../../../shaders/layer_norm_params_quads.wgsl"));
+            ("quads", shader, quads.groups(columns * chunks))
+        }
+        None => {
+            let shader = flat("layer_norm_params").body(include_str!("../../../../shaders/layer_norm_params.wgsl"));
+            ("chunks", shader, (n as u64 * chunks as u64).div_ceil(u64::from(wg)))
+        }
+    };
     let first = Parts {
         label: "layer_norm_params",
-        variant: "chunks",
-        shader: flat("layer_norm_params").body(include_str!("../../../../shaders/layer_norm_params.wgsl")),
+        variant,
+        shader,
         bindings: vec![Bind::Arg(0), Bind::Arg(2), Bind::Arg(3), Bind::Arg(4), scratch(true)],
-        params: Params::of(&columns),
-        groups: (n as u64 * chunks as u64).div_ceil(u64::from(wg)),
+        params: Params::of(&params),
+        groups,
         flops: 5 * rows * n,
         words: 2 * rows * n,
     };
@@ -178,7 +235,7 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         variant: "combine",
         shader: flat("layer_norm_combine").body(include_str!("../../../../shaders/layer_norm_combine.wgsl")),
         bindings: vec![scratch(false), Bind::Out(1), Bind::Out(2)],
-        params: Params::of(&columns),
+        params: Params::of(&params),
         groups: (n as u64).div_ceil(u64::from(wg)),
         flops: 2 * n * chunks,
         words: 2 * n * chunks,
@@ -221,8 +278,8 @@ mod tests {
             let terms = a[0].shape[usize::from(out == 0)] as f64;
             (16.0 + terms) * 8.0 * u
         };
-        harness::check(&KERNELS[0], "layer_norm", VARIANTS, &fill, &forward);
-        harness::check(&KERNELS[1], "layer_norm_grad", VARIANTS, &fill, &grad);
+        harness::check(&KERNELS[0], "layer_norm", QUAD_VARIANTS, &fill, &forward);
+        harness::check(&KERNELS[1], "layer_norm_grad", QUAD_VARIANTS, &fill, &grad);
     }
 
     /// A mean of 10^4 beside a deviation of 1: the one-pass formula E[x^2] - mean^2 has no correct digit there.
@@ -241,6 +298,6 @@ mod tests {
                 _ => 0.05 * w,
             }
         };
-        harness::check(&kernel, "layer_norm", VARIANTS, &fill, &bound);
+        harness::check(&kernel, "layer_norm", QUAD_VARIANTS, &fill, &bound);
     }
 }

@@ -211,13 +211,47 @@ impl Operands {
     /// True if four neighbours along the last dimension can be read and written as one vec4 by every reader.
     pub fn can_vec4(&self) -> bool {
         let last = self.dims.len() - 1;
+        (last == 0 || self.dims[last].is_multiple_of(4)) && self.walks(last)
+    }
+
+    /// True if every reader finds four neighbours along dimension `d`, from a multiple of four on, in one vec4 or in one element.
+    pub fn walks(&self, d: usize) -> bool {
         let aligned = |s: &isize| s % 4 == 0;
         let reader = |(r, reader): (usize, &Reader)| {
             let s = &self.strides[r];
-            let rows = s[..last].iter().all(aligned) && aligned(&self.offsets[r]);
-            reader.binding.is_none() || s[last] == 0 || (s[last] == 1 && rows)
+            let rows = s.iter().enumerate().all(|(i, s)| i == d || aligned(s)) && aligned(&self.offsets[r]);
+            reader.binding.is_none() || s[d] == 0 || (s[d] == 1 && rows)
         };
-        (last == 0 || self.dims[last].is_multiple_of(4)) && self.readers.iter().enumerate().all(reader)
+        self.readers.iter().enumerate().all(reader)
+    }
+
+    /// WGSL lines that set `a0`, `a1`, .. to the element numbers of the readers (by `address`) and `w0`, `w1`, .. to the words there
+    /// and at the next three places along `d`: one vec4 load per operand that walks `d`, one element of one that does not.
+    pub fn quads(&self, region: &Region, d: usize, address: impl Fn(usize) -> String) -> String {
+        let mut text = String::new();
+        for (r, reader) in self.readers.iter().enumerate() {
+            let _ = writeln!(text, "    let a{r} = {};", address(r));
+            if let Some(b) = reader.binding {
+                let (ty, to) = (storage_type(reader.dtype), "u32(a");
+                let load = if self.strides[r][d] == 0 {
+                    format!("vec4<{}>(b{b}[{to}{r}) / 4u][{to}{r}) % 4u])", storage_type(region.args[reader.arg].dtype))
+                } else {
+                    format!("b{b}[{to}{r}) / 4u]")
+                };
+                let load = if reader.bitcast { format!("bitcast<vec4<{ty}>>({load})") } else { load };
+                let _ = writeln!(text, "    let w{r} = {load};");
+            }
+        }
+        text
+    }
+
+    /// The values of the readers at place `k` of the four that [`Operands::quads`] loaded along `d`.
+    pub fn quad_values(&self, d: usize, k: usize) -> Vec<String> {
+        let value = |(r, reader): (usize, &Reader)| match reader.binding {
+            Some(_) => expr::load(reader.dtype, &format!("w{r}[{k}]")),
+            None => format!("a{r} + {k} * params.args[{}].{}", 2 * r + d / 4, ["x", "y", "z", "w"][d % 4]),
+        };
+        self.readers.iter().enumerate().map(value).collect()
     }
 
     /// Declarations of the operand bindings `b0`, `b1`, ..; elements are vec4 where `vec4` and some reader walks the
@@ -240,20 +274,37 @@ impl Operands {
 
     /// WGSL for the element number of reader `r`; `linear` is the name of the linear position, coordinates are c0, c1, ..
     pub fn address(&self, r: usize, linear: &str) -> String {
-        let at = |i: usize| format!("params.args[{}].{}", 2 * r + i / 4, ["x", "y", "z", "w"][i % 4]);
-        let mut sum = at(7);
         match self.readers[r].class {
-            Class::Single => {}
-            Class::Linear if !linear.is_empty() => {
-                let _ = write!(sum, " + i32({linear})");
-            }
-            Class::Linear | Class::Strided => {
-                for d in (0..self.dims.len()).filter(|&d| self.strides[r][d] != 0) {
-                    let _ = write!(sum, " + i32(c{d}) * {}", at(d));
-                }
-            }
+            Class::Linear if !linear.is_empty() => self.sum(r, vec![format!("i32({linear})")]),
+            Class::Single | Class::Linear | Class::Strided => self.sum(r, self.steps(r, None)),
         }
-        sum
+    }
+
+    /// As [`Operands::address`] by coordinates, for readers that [walk](Operands::walks) dimension `d`: each has step 1 or 0 there,
+    /// which costs no multiplication and no load from `Params`.
+    pub fn address_along(&self, r: usize, d: usize) -> String {
+        self.sum(r, self.steps(r, Some(d)))
+    }
+
+    fn param(&self, r: usize, i: usize) -> String {
+        format!("params.args[{}].{}", 2 * r + i / 4, ["x", "y", "z", "w"][i % 4])
+    }
+
+    /// The terms of coordinates times strides; `unit` is a dimension of step 1.
+    fn steps(&self, r: usize, unit: Option<usize>) -> Vec<String> {
+        let term = |d: usize| match unit == Some(d) {
+            true => format!("i32(c{d})"),
+            false => format!("i32(c{d}) * {}", self.param(r, d)),
+        };
+        (0..self.dims.len()).filter(|&d| self.strides[r][d] != 0).map(term).collect()
+    }
+
+    /// Offset and terms. An offset of zero, which nearly all have, is not loaded.
+    fn sum(&self, r: usize, mut terms: Vec<String>) -> String {
+        if self.offsets[r] != 0 {
+            terms.insert(0, self.param(r, 7));
+        }
+        if terms.is_empty() { "0".into() } else { terms.join(" + ") }
     }
 
     /// WGSL lines that set coordinates c{from}.. c{to-1} from the linear position `name`.

@@ -115,32 +115,13 @@ fn element_vec4(ops: &Operands, region: &Region, outs: &[usize]) -> String {
     let last = ops.dims.len() - 1;
     let mut text = String::from("fn element(j: u32) {\n    let i = j * 4u;\n");
     text += &ops.coordinates("i", 0, ops.dims.len());
-    for (r, reader) in ops.readers.iter().enumerate() {
-        let address = ops.address(r, "i");
-        let _ = writeln!(text, "    let a{r} = {address};");
-        if let Some(b) = reader.binding {
-            let (ty, to) = (storage_type(reader.dtype), "u32(a");
-            let single = ops.strides[r][last] == 0;
-            let load = if single {
-                format!("vec4<{}>(b{b}[{to}{r}) / 4u][{to}{r}) % 4u])", storage_type(region.args[reader.arg].dtype))
-            } else {
-                format!("b{b}[{to}{r}) / 4u]")
-            };
-            let load = if reader.bitcast { format!("bitcast<vec4<{ty}>>({load})") } else { load };
-            let _ = writeln!(text, "    let w{r} = {load};");
-        }
-    }
+    text += &ops.quads(region, last, |r| ops.address(r, "i"));
     for c in 0..ops.counters.len() {
         let _ = writeln!(text, "    let k{c} = {};", ops.counter(c));
     }
     for k in 0..4 {
         let mut args = vec![format!("i + {k}u")];
-        for (r, reader) in ops.readers.iter().enumerate() {
-            args.push(match reader.binding {
-                Some(_) => expr::load(reader.dtype, &format!("w{r}[{k}]")),
-                None => format!("a{r} + {k} * params.args[{}].{}", 2 * r + last / 4, ["x", "y", "z", "w"][last % 4]),
-            });
-        }
+        args.extend(ops.quad_values(last, k));
         args.extend((0..ops.counters.len()).map(|c| format!("k{c}")));
         let _ = writeln!(text, "    let r{k} = body({});", args.join(", "));
     }

@@ -1,8 +1,9 @@
 //! Reductions over any dimensions with a pointwise prologue. Variants: `tree` (a workgroup per result), `serial` (an
-//! invocation per result); both in one stage, or over chunks with a second stage for few results of many elements.
+//! invocation per result), and for software adapters `quads` (the same, four elements a load) and `columns` (an invocation per strip of
+//! results, which lie together); all in one stage, or over chunks with a second stage for few results of many elements.
 
 use super::operands::{MAX_ARGS, Operands, pack_dims};
-use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, expr, params, storage_type};
+use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, expr, params, repeat, storage_type};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::dtype::DType;
 use crate::ir::{Prim, ReduceOp};
@@ -13,7 +14,7 @@ use std::fmt::Write;
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Reduce),
     stems: &["reduce"],
-    variants: &["tree", "serial"],
+    variants: &["tree", "serial", "quads", "columns"],
     select,
     takes: |_, _, _| Err("not a composite".into()),
     strided: |_, _| true,
@@ -22,6 +23,10 @@ pub const KERNEL: KernelInfo = KernelInfo {
         Mutation { stem: "reduce", find: "while j < end", replace: "while j + 1u < end" },
         Mutation { stem: "reduce", find: "combine(x2, x3)", replace: "x2" },
         Mutation { stem: "reduce", find: "(t % params.chunks) * params.chunk", replace: "0u * params.chunk" },
+        Mutation { stem: "reduce", find: "combine(x.z, x.w)", replace: "x.z" },
+        Mutation { stem: "reduce", find: "j + 8u);", replace: "j + 4u);" },
+        Mutation { stem: "reduce", find: "(t % strips) * (4u * STRIP)", replace: "(t % strips) * 4u" },
+        Mutation { stem: "reduce", find: "j < end; j++", replace: "j + 1u < end; j++" },
     ],
 };
 
@@ -64,27 +69,75 @@ const PARAMS: &str = "struct Params {
     args: array<vec4<i32>, 48>,
 }";
 
+/// Most operations of a prologue that is worth several copies in the text.
+const SHORT: u64 = 8;
+
+/// How a stage folds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Tree,
+    Serial,
+    Quads,
+    /// The number of quads of results of one invocation.
+    Columns(usize),
+}
+
 /// How a stage is laid out.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     outs: usize,
     length: usize,
     chunks: usize,
-    tree: bool,
+    way: Way,
+}
+
+/// The ways to fold four at a time that the operands allow.
+#[derive(Debug, Clone, Copy)]
+struct Fits {
+    quads: bool,
+    columns: Option<usize>,
+}
+
+impl Fits {
+    fn of(ops: &Operands, cost: u64) -> Fits {
+        let (kept, rank) = (ops.kept, ops.dims.len());
+        // Positions and random words are rare here and cheap to compute one by one.
+        let loads = ops.counters.is_empty() && ops.readers.iter().all(|r| r.binding.is_some());
+        let along = |d: usize| loads && ops.dims[d].is_multiple_of(4) && ops.walks(d);
+        let moves = |d: usize| ops.strides.iter().any(|s| s[d] == 1);
+        let columns = (kept > 0 && along(kept - 1) && moves(kept - 1)).then(|| {
+            // Long expressions are not unrolled further: each copy costs compile time.
+            let most = if cost > SHORT { 1 } else { 4 };
+            [4, 2, 1].into_iter().find(|&k| k <= most && ops.dims[kept - 1].is_multiple_of(4 * k)).unwrap_or(1)
+        });
+        Fits { quads: rank > kept && along(rank - 1) && moves(rank - 1), columns }
+    }
 }
 
 impl Layout {
     /// `walks`: neighbours along the reduced dimensions are neighbours in memory.
-    fn choose(outs: usize, length: usize, walks: bool, caps: &GpuCaps) -> Layout {
+    fn choose(outs: usize, length: usize, walks: bool, fits: Fits, caps: &GpuCaps) -> Layout {
         let (enough, least) = if caps.software() { (256, 256) } else { (1 << 15, 64) };
-        let forced = caps.wanted("reduce");
-        let tree = forced.map_or(walks && !caps.software() && length >= 256 && outs < enough, |v| v == "tree");
-        let parallel = if tree { outs * caps.tree_workgroup() as usize } else { outs };
-        let shortest = if tree { 16 * caps.tree_workgroup() as usize } else { least };
+        let way = match (caps.wanted("reduce"), fits) {
+            (Some("tree"), _) => Way::Tree,
+            (Some("columns"), Fits { columns: Some(strip), .. }) => Way::Columns(strip),
+            (Some("quads"), Fits { quads: true, .. }) => Way::Quads,
+            (Some(_), _) => Way::Serial,
+            (None, Fits { quads: true, .. }) if caps.software() => Way::Quads,
+            (None, Fits { columns: Some(strip), .. }) if caps.software() => Way::Columns(strip),
+            (None, _) if walks && !caps.software() && length >= 256 && outs < enough => Way::Tree,
+            (None, _) => Way::Serial,
+        };
+        let wg = caps.tree_workgroup() as usize;
+        let (parallel, shortest) = match way {
+            Way::Tree => (outs * wg, 16 * wg),
+            Way::Serial | Way::Quads => (outs, least),
+            Way::Columns(strip) => (outs / (4 * strip), least),
+        };
         let wanted = enough.div_ceil(parallel.max(1)).min(length / shortest).max(1);
         // At most 4096 partial results each, so that the second stage is short.
         let chunk = length.div_ceil(wanted.min(4096)).next_multiple_of(4).max(1);
-        Layout { outs, length, chunks: length.div_ceil(chunk).max(1), tree }
+        Layout { outs, length, chunks: length.div_ceil(chunk).max(1), way }
     }
     fn params(&self, init: u32, dims: &[usize], args: [[i32; 4]; 2 * MAX_ARGS]) -> Params {
         Params::of(&ReduceParams {
@@ -101,7 +154,7 @@ impl Layout {
         })
     }
     fn workgroup(&self, caps: &GpuCaps) -> u32 {
-        if self.tree {
+        if self.way == Way::Tree {
             caps.tree_workgroup()
         } else if caps.software() {
             8
@@ -111,11 +164,20 @@ impl Layout {
     }
     fn grid(&self, caps: &GpuCaps) -> Result<Grid, String> {
         let items = (self.outs * self.chunks) as u64;
-        let groups = if self.tree { items } else { items.div_ceil(u64::from(self.workgroup(caps))) };
-        Grid::linear(groups, caps.max_workgroups)
+        let per_group = match self.way {
+            Way::Tree => 1,
+            Way::Serial | Way::Quads => u64::from(self.workgroup(caps)),
+            Way::Columns(strip) => u64::from(self.workgroup(caps)) * 4 * strip as u64,
+        };
+        Grid::linear(items.div_ceil(per_group), caps.max_workgroups)
     }
     fn variant(&self) -> &'static str {
-        if self.tree { "tree" } else { "serial" }
+        match self.way {
+            Way::Tree => "tree",
+            Way::Serial => "serial",
+            Way::Quads => "quads",
+            Way::Columns(_) => "columns",
+        }
     }
 }
 
@@ -134,6 +196,8 @@ pub(super) fn combine(op: ReduceOp, dtype: DType) -> Result<(&'static str, u32),
 
 struct Stage<'a> {
     layout: Layout,
+    /// The prologue is short enough to be repeated.
+    short: bool,
     dtype: DType,
     combine: &'static str,
     decls: &'a str,
@@ -144,7 +208,7 @@ struct Stage<'a> {
 
 fn text(stage: &Stage, wg: u32) -> std::sync::Arc<str> {
     let ty = storage_type(stage.dtype);
-    let tree = stage.layout.tree;
+    let tree = stage.layout.way == Way::Tree;
     let put = if tree {
         "    let all = fold_all(lane, x);\n    if lane == 0u && live {\n        out[t] = all;\n    }\n"
     } else {
@@ -161,11 +225,72 @@ fn text(stage: &Stage, wg: u32) -> std::sync::Arc<str> {
     if tree {
         shader = shader.common(&["fold"]);
     }
+    shader = shader.body(stage.functions);
+    match stage.layout.way {
+        Way::Quads => {
+            return shader
+                .header(format!("const UNROLL: bool = {};", stage.short))
+                .body(include_str!("../../../../shaders/reduce_quads.wgsl"))
+                .build();
+        }
+        Way::Columns(strip) => {
+            return shader
+                .consts(&[("STRIP", strip as u32)])
+                .body(strip_text(strip))
+                .body(include_str!("../../../../shaders/reduce_columns.wgsl"))
+                .build();
+        }
+        Way::Tree | Way::Serial => {}
+    }
     shader
-        .body(stage.functions)
         .body(format!("fn finish(t: u32, lane: u32, live: bool, x: T) {{\n{put}}}\n"))
         .body(include_str!("../../../../shaders/reduce.wgsl"))
         .build()
+}
+
+/// `partial(o, j)`: the value at reduced position `j` of result `o`.
+fn partial(ops: &Operands) -> String {
+    let rank = ops.dims.len();
+    let mut text = String::from("fn partial(o: u32, j: u32) -> T {\n");
+    text += &ops.coordinates("o", 0, ops.kept);
+    text += &ops.coordinates("j", ops.kept, rank);
+    let position = if ops.counters.is_empty() {
+        "0u".to_string()
+    } else {
+        let terms: Vec<String> = (0..rank).map(|d| format!("c{d} * {}u", ops.linear[d])).collect();
+        terms.join(" + ")
+    };
+    let mut args = vec![position];
+    args.extend((0..ops.readers.len()).map(|r| ops.value(r, &ops.address(r, ""))));
+    args.extend((0..ops.counters.len()).map(|c| ops.counter(c)));
+    let _ = writeln!(text, "    return body({}).o0;\n}}", args.join(", "));
+    text
+}
+
+/// `fold_strip(o, chunk, start, end)` of the variant `columns`: `strip` running folds of four results each.
+fn strip_text(strip: usize) -> String {
+    let each = |line: &str| repeat(strip, line);
+    format!(
+        "fn fold_strip(o: u32, chunk: u32, start: u32, end: u32) {{\n{}    for (var j = start; j < end; j++) {{\n{}    }}\n{}}}\n",
+        each("    var x$i = vec4<T>(bitcast<T>(params.init));"),
+        each("        x$i = fold4(x$i, o + 4u * $iu, j);"),
+        each("    put4(o + 4u * $iu, chunk, x$i);")
+    )
+}
+
+/// `fold4(x, o, j)`: the elements at place `j` of the four results from `o` on (`along` the kept dimensions), or the four
+/// elements from `j` on of result `o`, folded into `x`.
+fn fold4(ops: &Operands, region: &Region, along: usize) -> String {
+    let mut text = String::from("fn fold4(x: vec4<T>, o: u32, j: u32) -> vec4<T> {\n");
+    text += &ops.coordinates("o", 0, ops.kept);
+    text += &ops.coordinates("j", ops.kept, ops.dims.len());
+    text += &ops.quads(region, along, |r| ops.address_along(r, along));
+    let lane = |k: usize| {
+        let args = [vec!["0u".to_string()], ops.quad_values(along, k)].concat();
+        format!("combine(x[{k}], body({}).o0)", args.join(", "))
+    };
+    let _ = writeln!(text, "    return vec4<T>({}, {}, {}, {});\n}}", lane(0), lane(1), lane(2), lane(3));
+    text
 }
 
 fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
@@ -178,27 +303,18 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     if region.in_place.iter().any(Option::is_some) {
         return Err("a reduction cannot work in place".into());
     }
-    ops.declare(region, false);
     let (outs, length) = (region.outs[0].ty.shape.elems(), axes.iter().map(|&a| shape[a]).product());
     let rank = ops.dims.len();
     let walks = ops.readers.iter().zip(&ops.strides).any(|(r, s)| r.binding.is_some() && s[rank - 1] == 1);
     let (combine, init) = combine(*op, dtype)?;
-    let layout = Layout::choose(outs, length, walks, caps);
-    // The prologue: the value at reduced position j of output o.
+    let layout = Layout::choose(outs, length, walks, Fits::of(&ops, expr::cost(graph)), caps);
+    ops.declare(region, matches!(layout.way, Way::Quads | Way::Columns(_)));
     let mut functions = ops.body(region, &[value])?;
-    functions += "fn partial(o: u32, j: u32) -> T {\n";
-    functions += &ops.coordinates("o", 0, ops.kept);
-    functions += &ops.coordinates("j", ops.kept, rank);
-    let position = if ops.counters.is_empty() {
-        "0u".to_string()
-    } else {
-        let terms: Vec<String> = (0..rank).map(|d| format!("c{d} * {}u", ops.linear[d])).collect();
-        terms.join(" + ")
-    };
-    let mut args = vec![position];
-    args.extend((0..ops.readers.len()).map(|r| ops.value(r, &ops.address(r, ""))));
-    args.extend((0..ops.counters.len()).map(|c| ops.counter(c)));
-    let _ = writeln!(functions, "    return body({}).o0;\n}}", args.join(", "));
+    match layout.way {
+        Way::Quads => functions += &fold4(&ops, region, rank - 1),
+        Way::Columns(_) => functions += &fold4(&ops, region, ops.kept - 1),
+        Way::Tree | Way::Serial => functions += &partial(&ops),
+    }
     let work = outs as u64 * length as u64;
     let staged = layout.chunks > 1;
     let scratch = |write| Bind::Scratch { id: 0, bytes: (outs * layout.chunks * 4) as u64, write };
@@ -206,6 +322,7 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     bindings.push(if staged { scratch(true) } else { Bind::Out(0) });
     let stage = Stage {
         layout,
+        short: expr::cost(graph) <= SHORT,
         dtype,
         combine,
         decls: &ops.decls,
@@ -226,10 +343,12 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     }];
     if staged {
         let chunks = layout.chunks;
-        let layout = Layout { outs, length: chunks, chunks: 1, tree: layout.tree || (outs < 64 && chunks >= 64) };
+        let tree = layout.way == Way::Tree || (outs < 64 && chunks >= 64);
+        let layout = Layout { outs, length: chunks, chunks: 1, way: if tree { Way::Tree } else { Way::Serial } };
         let ty = storage_type(dtype);
         let stage = Stage {
             layout,
+            short: true,
             dtype,
             combine,
             decls: &format!("@group(0) @binding(0) var<storage, read> partials: array<{ty}>;"),

@@ -157,6 +157,12 @@ pub(super) fn reduce() -> Vec<Region> {
         (&[2, 0, 3], &[1]),
         (&[1, 1], &[0]),
         (&[7, 300, 5], &[1]),
+        // Four at a time: neighbours in chunks, in two dimensions, across rows in strips of one, two and four quads and in chunks.
+        (&[40_004], &[0]),
+        (&[6, 3, 8], &[0, 2]),
+        (&[9, 12], &[0]),
+        (&[5, 7, 24], &[1]),
+        (&[1030, 64], &[0]),
     ] {
         all.push(fold(ReduceOp::Sum, F, shape, axes));
         all.push(fold(ReduceOp::Max, F, shape, axes));
@@ -170,6 +176,8 @@ pub(super) fn reduce() -> Vec<Region> {
     };
     all.push(viewed(dot(&[6, 70], 1), 1, View::contiguous(&[1, 70].into()).broadcast(&[6, 70].into())));
     all.push(viewed(dot(&[6, 70], 0), 0, View::contiguous(&[70, 6].into()).permute(&[1, 0])));
+    all.push(viewed(dot(&[6, 72], 1), 1, View::contiguous(&[1, 72].into()).broadcast(&[6, 72].into())));
+    all.push(viewed(dot(&[6, 72], 0), 1, View::contiguous(&[6, 1].into()).broadcast(&[6, 72].into())));
     let mut iota = fold(ReduceOp::Sum, DType::I32, &[6, 9], &[0]);
     iota.args[0].source = Source::Iota;
     all.push(iota);

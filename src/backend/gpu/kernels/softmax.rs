@@ -1,6 +1,6 @@
 //! Softmax, log-softmax and their gradients over rows.
 
-use super::rows::{Parts, RowPlan, VARIANTS, always, in_memory, view4};
+use super::rows::{Parts, QUAD_VARIANTS, Quads, RowPlan, always, in_memory, view4};
 use super::sample::{region, stored};
 use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, params};
 use crate::backend::gpu::caps::GpuCaps;
@@ -35,7 +35,7 @@ params! {
 const FORWARD: KernelInfo = KernelInfo {
     serves: Serves::Composite("softmax"),
     stems: &["softmax"],
-    variants: VARIANTS,
+    variants: QUAD_VARIANTS,
     select: |r, c| forward(r, c, false),
     takes: always,
     strided: |_, _| true,
@@ -43,6 +43,12 @@ const FORWARD: KernelInfo = KernelInfo {
     mutations: &[
         Mutation { stem: "softmax", find: "sum = all_sum(lane, sum);", replace: "sum = all_sum(lane, sum) + 1.0;" },
         Mutation { stem: "softmax", find: "top = max_nan(top, x[", replace: "top = max(0.0 * top, x[" },
+        Mutation {
+            stem: "softmax",
+            find: "sum * exp_below4(vec4<f32>(top - next)).x + (first",
+            replace: "sum + (first",
+        },
+        Mutation { stem: "softmax", find: "kept4(q, exp_below4(a - next))", replace: "exp_below4(a - next)" },
     ],
 };
 /// The registry rows.
@@ -64,7 +70,10 @@ pub const KERNELS: [KernelInfo; 4] = [
         stems: &["softmax_grad"],
         select: |r, c| grad(r, c, false),
         samples: || samples(2, false),
-        mutations: &[Mutation { stem: "softmax_grad", find: "v * (gv - sum)", replace: "v * gv" }],
+        mutations: &[
+            Mutation { stem: "softmax_grad", find: "v * (gv - sum)", replace: "v * gv" },
+            Mutation { stem: "softmax_grad", find: "kept4(q, v * y_quad", replace: "(v * y_quad" },
+        ],
         ..FORWARD
     },
     KernelInfo {
@@ -72,7 +81,10 @@ pub const KERNELS: [KernelInfo; 4] = [
         stems: &["softmax_grad"],
         select: |r, c| grad(r, c, true),
         samples: || samples(2, true),
-        mutations: &[Mutation { stem: "softmax_grad", find: "gv - exp_below(v) * sum", replace: "gv - v * sum" }],
+        mutations: &[
+            Mutation { stem: "softmax_grad", find: "gv - exp_below(v) * sum", replace: "gv - v * sum" },
+            Mutation { stem: "softmax_grad", find: "gv - exp_below4(v) * sum", replace: "gv - v * sum" },
+        ],
         ..FORWARD
     },
 ];
@@ -87,7 +99,7 @@ fn samples(args: usize, log: bool) -> Vec<Region> {
             (_, true) => b.call(LogSoftmaxGrad, &[&a[0], &a[1]]),
         })
     };
-    let mut all: Vec<Region> = [(1, 1), (3, 65), (65, 3), (2, 300), (9, 64)].map(|(r, n)| of(r, n)).into();
+    let mut all: Vec<Region> = [(1, 1), (3, 65), (65, 3), (2, 300), (9, 64), (9, 137)].map(|(r, n)| of(r, n)).into();
     all.push(stored(of(7, 10), 0, &[1, 0], 3, 1));
     all
 }
@@ -95,7 +107,6 @@ fn samples(args: usize, log: bool) -> Vec<Region> {
 fn forward(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>, String> {
     in_memory(region)?;
     let (rows, n) = (region.outs[0].ty.shape[0], region.outs[0].ty.shape[1]);
-    let plan = RowPlan::of("softmax", rows, n, caps);
     let params = ForwardParams {
         rows: rows as u32,
         n: n as u32,
@@ -103,16 +114,28 @@ fn forward(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>
         nan: f32::NAN,
         x: view4(region, 0),
     };
+    let (variant, shader, groups) = match Quads::of("softmax", rows, n, caps) {
+        Some(quads) => {
+            let shader = quads
+                .shader("softmax")
+                .header(quads.reader("x", &region.args[0].view))
+                .header(quads.writer("y"))
+                .body(include_str!("../../../../shaders/softmax_quads.wgsl"));
+            ("quads", shader, quads.groups(rows))
+        }
+        None => {
+            let plan = RowPlan::of("softmax", rows, n, caps);
+            let shader = plan.shader("softmax").body(include_str!("../../../../shaders/softmax.wgsl"));
+            (plan.variant(), shader, plan.groups)
+        }
+    };
     let parts = Parts {
         label: "softmax",
-        variant: plan.variant(),
-        shader: plan
-            .shader("softmax")
-            .header(format!("const LOG: bool = {log};"))
-            .body(include_str!("../../../../shaders/softmax.wgsl")),
+        variant,
+        shader: shader.header(format!("const LOG: bool = {log};")),
         bindings: vec![Bind::Arg(0), Bind::Out(0)],
         params: Params::of(&params),
-        groups: plan.groups,
+        groups,
         flops: 5 * rows * n,
         words: 2 * rows * n,
     };
@@ -122,19 +145,31 @@ fn forward(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>
 fn grad(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>, String> {
     in_memory(region)?;
     let (rows, n) = (region.outs[0].ty.shape[0], region.outs[0].ty.shape[1]);
-    let plan = RowPlan::of("softmax_grad", rows, n, caps);
     let params =
         GradParams { rows: rows as u32, n: n as u32, spare0: 0, spare1: 0, y: view4(region, 0), g: view4(region, 1) };
+    let (variant, shader, groups) = match Quads::of("softmax_grad", rows, n, caps) {
+        Some(quads) => {
+            let shader = quads
+                .shader("softmax_grad")
+                .header(quads.reader("y", &region.args[0].view))
+                .header(quads.reader("g", &region.args[1].view))
+                .header(quads.writer("dx"))
+                .body(include_str!("../../../../shaders/softmax_grad_quads.wgsl"));
+            ("quads", shader, quads.groups(rows))
+        }
+        None => {
+            let plan = RowPlan::of("softmax_grad", rows, n, caps);
+            let shader = plan.shader("softmax_grad").body(include_str!("../../../../shaders/softmax_grad.wgsl"));
+            (plan.variant(), shader, plan.groups)
+        }
+    };
     let parts = Parts {
         label: "softmax_grad",
-        variant: plan.variant(),
-        shader: plan
-            .shader("softmax_grad")
-            .header(format!("const LOG: bool = {log};"))
-            .body(include_str!("../../../../shaders/softmax_grad.wgsl")),
+        variant,
+        shader: shader.header(format!("const LOG: bool = {log};")),
         bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Out(0)],
         params: Params::of(&params),
-        groups: plan.groups,
+        groups,
         flops: 4 * rows * n,
         words: 3 * rows * n,
     };
@@ -173,7 +208,7 @@ mod tests {
         let log_grad = |a: &[Array], _: usize, _: usize, _: f64| 20.0 * u * 404.0 * 6.0 * a[0].shape[1] as f64;
         let bounds: [harness::Bound; 4] = [&soft, &log, &grad, &log_grad];
         for (kernel, bound) in KERNELS.iter().zip(bounds) {
-            harness::check(kernel, kernel.stems[0], VARIANTS, &fill, bound);
+            harness::check(kernel, kernel.stems[0], QUAD_VARIANTS, &fill, bound);
         }
     }
 }

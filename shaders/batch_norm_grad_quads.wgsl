@@ -1,0 +1,71 @@
+// Gradients of batch norm for software adapters, all in one: a workgroup per channel sums dbias = sum(g) and dweight = sum(g * xh), then
+// writes dx = weight * rstd * (g - dbias / m - (x - mean) * rstd * dweight / m), four places at a time. x and g have their places
+// together in memory, in whole quads; offsets and strides are whole quads too.
+struct Params {
+    channels: u32,
+    s: u32,
+    images: u32,
+    inverse: f32,
+    // Offset and strides (image, channel, place).
+    x: vec4<i32>,
+    g: vec4<i32>,
+    // Offsets of mean and var; offset and step of the weight.
+    stats: vec4<i32>,
+    eps: f32,
+    spare0: u32,
+    spare1: u32,
+    spare2: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weight: array<f32>;
+@group(0) @binding(2) var<storage, read> means: array<f32>;
+@group(0) @binding(3) var<storage, read> vars: array<f32>;
+@group(0) @binding(4) var<storage, read> g: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> dweight: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dbias: array<f32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let channel = group_index(group, groups);
+    if (channel >= params.channels) {
+        return;
+    }
+    let p = params;
+    let quads = p.s / 4u;
+    let begin = vec2<u32>(lane / quads, lane % quads);
+    let hop = vec2<u32>(WG / quads, WG % quads);
+    let mean = means[p.stats.x + i32(channel)];
+    let rstd = 1.0 / sqrt(vars[p.stats.y + i32(channel)] + p.eps);
+    let at_x = (p.x.x + i32(channel) * p.x.z) / 4;
+    let at_g = (p.g.x + i32(channel) * p.g.z) / 4;
+    let step_x = p.x.y / 4;
+    let step_g = p.g.y / 4;
+    var product = vec4<f32>();
+    var sum = vec4<f32>();
+    for (var at = begin; at.x < p.images; at = next(at, hop, quads)) {
+        let gv = g[at_g + i32(at.x) * step_g + i32(at.y)];
+        let d = x[at_x + i32(at.x) * step_x + i32(at.y)] - mean;
+        product += gv * (d * rstd);
+        sum += gv;
+    }
+    let sums = tree_sum2(lane, vec2<f32>(sum4(product), sum4(sum)));
+    if (lane == 0u) {
+        dweight[channel] = sums.x;
+        dbias[channel] = sums.y;
+    }
+    let w = weight[p.stats.z + i32(channel) * p.stats.w] * rstd;
+    let mean_g = sums.y * p.inverse;
+    let slope = rstd * sums.x * p.inverse;
+    for (var at = begin; at.x < p.images; at = next(at, hop, quads)) {
+        let gv = g[at_g + i32(at.x) * step_g + i32(at.y)];
+        let d = x[at_x + i32(at.x) * step_x + i32(at.y)] - mean;
+        dx[(at.x * p.channels + channel) * quads + at.y] = w * (gv - mean_g - d * slope);
+    }
+}
