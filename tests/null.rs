@@ -1,5 +1,7 @@
 //! Tests of what needs no device: passes and planner.
 
+#[path = "null/checkpoints.rs"]
+mod checkpoints;
 #[path = "null/keep.rs"]
 mod keep;
 #[path = "null/plans.rs"]

@@ -64,7 +64,7 @@ pub(super) fn errors(node: &Node, args: &[&Approx], outs: &[Array]) -> Result<Ve
             let from = args[0].value.ty().dtype;
             one(pointwise(args, &y, |x, e, y| cast(from, *to, x[0], e[0], y)))
         }
-        Prim::StopGrad => one(args[0].error.clone()),
+        Prim::StopGrad | Prim::After => one(args[0].error.clone()),
         Prim::Reduce { op, axes } => {
             let x = args[0];
             let n: usize = axes.iter().map(|&a| x.value.shape[a]).product();

@@ -102,7 +102,7 @@ fn rule(b: &Builder, prim: &Prim, args: &[Pair], out: &[Tensor]) -> Vec<Option<T
             vec![if exact { None } else { Some(jump.map_or(chosen.clone(), |j| &chosen + j)) }]
         }
         Prim::Cast(to) => vec![cast(*to, &args[0], y)],
-        Prim::StopGrad => vec![args[0].error.clone()],
+        Prim::StopGrad | Prim::After => vec![args[0].error.clone()],
         Prim::Reduce { op, axes } => vec![reduce(*op, axes, &args[0], y)],
         Prim::ArgMax { .. } => vec![(!exact).then(|| unknown(y))],
         Prim::CumSum { .. } if !y.dtype().is_float() => vec![(!exact).then(|| unknown(y))],

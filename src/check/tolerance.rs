@@ -59,6 +59,7 @@ pub fn class(prim: &Prim, x: f64, n: usize) -> Class {
         | Prim::Random { .. }
         | Prim::Select
         | Prim::StopGrad
+        | Prim::After
         | Prim::ArgMax { .. }
         | Prim::Sort { .. }
         | Prim::Reshape(_)

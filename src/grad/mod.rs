@@ -4,11 +4,14 @@
 //! One rule per primitive, by family, in a `match` without `_`. What is not differentiable has an explicit rule that
 //! says so. A composite is differentiated by its own `vjp`, or else through its body, which is inlined.
 
+mod checkpoint;
 mod rules_elementwise;
 mod rules_index;
 mod rules_linalg;
 mod rules_movement;
 mod rules_reduce;
+
+pub use checkpoint::checkpoint;
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -87,6 +90,8 @@ fn rule(site: &Site) -> Grads {
         },
         // By definition.
         Prim::StopGrad => site.zero(),
+        // The value of the first argument; the others are only waited for.
+        Prim::After => site.linear(Tensor::clone),
         Prim::Reduce { op, axes } => rules_reduce::reduce(*op, axes, site),
         // An index.
         Prim::ArgMax { .. } => site.zero(),
@@ -161,7 +166,20 @@ fn pull_back(
     }
     let end = outputs.iter().map(|t| t.value().node.0 as usize + 1).max().unwrap_or(0);
     let depends = dependants(builder, floor, end, &wanted);
-    for n in (floor..end).rev() {
+    let reached =
+        |v: &Value| wanted.contains_key(v) || (v.node.0 as usize >= floor && depends[v.node.0 as usize - floor]);
+    let mut stretches = checkpoint::stretches(builder, floor..end, &wanted);
+    let mut next = end;
+    while next > floor {
+        let n = next - 1;
+        if let Some(stretch) = stretches.pop_if(|s| s.end == next) {
+            next = stretch.start;
+            if depends[next - floor..stretch.end - floor].contains(&true) {
+                checkpoint::pull_back_again(builder, stretch, &mut cots, &reached);
+            }
+            continue;
+        }
+        next = n;
         let id = NodeId(n as u32);
         if !depends[n - floor] {
             continue;
@@ -173,8 +191,6 @@ fn pull_back(
         if own.iter().all(Option::is_none) {
             continue;
         }
-        let reached =
-            |v: &Value| wanted.contains_key(v) || (v.node.0 as usize >= floor && depends[v.node.0 as usize - floor]);
         let needs: Vec<bool> = node.args.iter().map(|v| reached(v) && builder.tensor(*v).dtype().is_float()).collect();
         let args: Vec<Tensor> = node.args.iter().map(|&v| builder.tensor(v)).collect();
         let outs: Vec<Tensor> = outs.into_iter().map(|v| builder.tensor(v)).collect();

@@ -11,6 +11,7 @@ use crate::ir::prim::{Call, Prim};
 use crate::ops::Composite;
 use crate::shape::Shape;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ struct Inner {
     error: Option<Error>,
     /// If set, the location of every node that is appended.
     site: Option<Loc>,
+    /// Stretches of nodes that derivatives compute again, in the order in which they ended.
+    checkpoints: Vec<Range<usize>>,
 }
 
 /// A graph under construction. Clones share it.
@@ -236,6 +239,18 @@ impl Builder {
         let result = f();
         self.inner.borrow_mut().site = outer;
         result
+    }
+
+    /// Lets derivatives compute these nodes again instead of keeping their values (`grad::checkpoint`).
+    pub(crate) fn mark_checkpoint(&self, nodes: Range<usize>) {
+        if self.is_ok() && !nodes.is_empty() {
+            self.inner.borrow_mut().checkpoints.push(nodes);
+        }
+    }
+
+    /// What was marked so far.
+    pub(crate) fn checkpoints(&self) -> Vec<Range<usize>> {
+        self.inner.borrow().checkpoints.clone()
     }
 
     /// The handle of a value of this graph.

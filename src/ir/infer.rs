@@ -34,6 +34,10 @@ pub fn infer(prim: &Prim, args: &[&Type]) -> Result<Vec<Type>, String> {
         }
         Prim::Cast(d) => arity(args, 1).and_then(|()| one(Type::new(*d, args[0].shape.clone()))),
         Prim::StopGrad => arity(args, 1).and_then(|()| one(args[0].clone())),
+        Prim::After => match args.first() {
+            Some(first) => one((*first).clone()),
+            None => Err("needs at least one operand".into()),
+        },
         Prim::Reduce { op, axes } => {
             arity(args, 1)?;
             axes_fit(args[0], axes)?;

@@ -153,6 +153,9 @@ pub enum Prim {
     Cast(DType),
     /// `(T[s]) -> T[s]`: the same value, with no gradient.
     StopGrad,
+    /// `(T[s], ..) -> T[s]`: the first argument as it is. What is computed from it is computed after all the other
+    /// arguments: for values that are computed a second time, late, instead of being kept (`grad::checkpoint`).
+    After,
     /// `(T[s]) -> T[s with axes 1]`
     Reduce {
         /// The folding operation.
@@ -253,6 +256,7 @@ impl Prim {
             Prim::Select => "select".into(),
             Prim::Cast(_) => "cast".into(),
             Prim::StopGrad => "stop_grad".into(),
+            Prim::After => "after".into(),
             Prim::ArgMax { .. } => "argmax".into(),
             Prim::CumSum { .. } => "cumsum".into(),
             Prim::Sort { .. } => "sort".into(),
@@ -299,7 +303,9 @@ impl Prim {
             Prim::ScatterAdd { rows } => format!("rows={rows}"),
             Prim::ScatterAddAlong { axis, shape } => format!("axis={axis} shape={shape}"),
             Prim::Call(c) => c.composite.attrs(),
-            Prim::Unary(_) | Prim::Binary(_) | Prim::Select | Prim::StopGrad | Prim::Dot | Prim::Take => String::new(),
+            Prim::Unary(_) | Prim::Binary(_) | Prim::Select | Prim::StopGrad | Prim::After | Prim::Dot | Prim::Take => {
+                String::new()
+            }
         }
     }
 

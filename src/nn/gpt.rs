@@ -1,6 +1,7 @@
 //! A small decoder-only transformer (pre-norm, learned positions), as GPT-2: embeddings, blocks, norm, head.
 
 use crate::dtype::DType;
+use crate::grad::checkpoint;
 use crate::ir::Tensor;
 use crate::nn::attention::split_heads;
 use crate::nn::linear::place;
@@ -25,6 +26,8 @@ pub struct Gpt {
     pub width: usize,
     /// Probability of a zero after the embeddings and at the end of each branch.
     pub dropout: f64,
+    /// The backward pass computes each block again instead of keeping its inner values ([`crate::nn::Checkpoint`]).
+    pub checkpoint: bool,
 }
 
 /// Standard deviation of the weights at the start, as GPT-2.
@@ -71,7 +74,12 @@ impl Module for Gpt {
         let x = scope.run("wte", &table(self.vocab), tokens) + positions;
         let x = scope.run("drop", &Dropout::new(self.dropout), &x);
         let blocks = scope.child("h");
-        let x = (0..self.layers).fold(x, |x, i| blocks.visit(i, |s| self.block(s, &x)));
+        let x = (0..self.layers).fold(x, |x, i| {
+            blocks.visit(i, |s| match self.checkpoint {
+                true => checkpoint(s.builder(), || self.block(s, &x)),
+                false => self.block(s, &x),
+            })
+        });
         let x = scope.run("ln_f", &LayerNorm::new([w]), &x);
         let head = Linear::new(w, self.vocab).init(Init::Normal { std: STD }, Init::ZEROS).without_bias();
         scope.run("head", &head, &x)

@@ -320,7 +320,7 @@ fn attention_is_the_same_with_and_without_weights() {
 
 #[test]
 fn gpt_starts_at_the_uniform_loss_and_never_looks_ahead() {
-    let gpt = Gpt { vocab: 11, context: 8, layers: 2, heads: 2, width: 16, dropout: 0.0 };
+    let gpt = Gpt { vocab: 11, context: 8, layers: 2, heads: 2, width: 16, dropout: 0.0, checkpoint: false };
     let b = Builder::new();
     let params = Params::new(&b, Mode::Train);
     let tokens = b.feed("tokens", DType::I32, [2, 6]);

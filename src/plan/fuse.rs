@@ -32,6 +32,10 @@ pub(super) fn accepted(items: &Items, cluster: &Cluster, device: &dyn Caps) -> b
 /// Items that read each item, and whether its results are outputs of the graph.
 struct Uses {
     readers: Vec<Vec<usize>>,
+    /// Items that wait for each item without reading it.
+    waiting: Vec<Vec<usize>>,
+    /// Also true for items that others wait for: nothing that is computed after them may join their region, since it
+    /// might read what waits.
     escapes: Vec<bool>,
 }
 
@@ -39,8 +43,12 @@ struct Uses {
 /// attached to it.
 pub(super) fn fuse(items: &Items, limits: Limits, on: bool, accepts: &dyn Fn(&Cluster) -> bool) -> Clusters {
     let n = items.items.len();
-    let mut uses = Uses { readers: vec![Vec::new(); n], escapes: vec![false; n] };
+    let mut uses = Uses { readers: vec![Vec::new(); n], waiting: vec![Vec::new(); n], escapes: vec![false; n] };
     for (i, item) in items.items.iter().enumerate() {
+        for &p in &item.after {
+            uses.waiting[p].push(i);
+            uses.escapes[p] = true;
+        }
         for arg in &item.args {
             if let Arg::View { base: Base::Item(p, _), .. } = arg
                 && uses.readers[*p].last() != Some(&i)
@@ -304,7 +312,7 @@ impl Fuser<'_> {
 
     fn successors(&self, c: usize) -> impl Iterator<Item = usize> {
         let members = self.clusters[c].as_ref().map_or(&[][..], |c| &c.members);
-        members.iter().flat_map(|&m| &self.uses.readers[m]).map(|&r| self.of[r])
+        members.iter().flat_map(|&m| self.uses.readers[m].iter().chain(&self.uses.waiting[m])).map(|&r| self.of[r])
     }
 
     /// The clusters in an order in which producers come before readers, early items first.

@@ -7,7 +7,7 @@ use crate::error::{Error, Loc, Result};
 use crate::ir::{Graph, InputKind, OutputKind, Prim, Type, Value};
 use crate::plan::RegionKind;
 use crate::shape::{Shape, View};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What a view looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +42,13 @@ impl Arg {
             Arg::View { dtype, .. } => *dtype,
         }
     }
+    /// The item that it is a result of.
+    pub fn item(&self) -> Option<usize> {
+        match self {
+            Arg::View { base: Base::Item(p, _), .. } => Some(*p),
+            _ => None,
+        }
+    }
 }
 
 /// A computation: one primitive, or a copy.
@@ -57,10 +64,34 @@ pub(super) struct Item {
     pub outs: Vec<Type>,
     /// The index space of its loops: for a `Reduce` that of its argument, else that of its (first) result.
     pub shape: Shape,
+    /// Items that must be computed before it although it does not read them (`Prim::After`).
+    pub after: BTreeSet<usize>,
     /// Where the user's source made it.
     pub loc: Loc,
     /// Made by the planner for one region alone, which computes a value again instead of reading it.
     pub copied: bool,
+}
+
+impl Item {
+    /// Lets it read, and wait for, other items in the place of those it did.
+    pub fn redirect(&mut self, to: impl Fn(usize) -> usize) {
+        for arg in &mut self.args {
+            if let Arg::View { base: Base::Item(p, _), .. } = arg {
+                *p = to(*p);
+            }
+        }
+        self.after = self.after.iter().map(|&p| to(p)).collect();
+    }
+
+    /// The items that it reads or waits for.
+    pub fn sources(&self) -> impl Iterator<Item = usize> {
+        self.reads().chain(self.after.iter().copied())
+    }
+
+    /// The items that it reads.
+    pub fn reads(&self) -> impl Iterator<Item = usize> {
+        self.args.iter().filter_map(Arg::item)
+    }
 }
 
 /// A graph as items, in topological order.
@@ -75,14 +106,20 @@ pub(super) struct Items {
 pub(super) fn items(graph: &Graph) -> Result<Items> {
     let mut b = ItemBuilder { out: Items::default(), copies: HashMap::new() };
     let mut values: Vec<Vec<Arg>> = Vec::with_capacity(graph.nodes.len());
+    // For each node, the items that whoever reads it as a view must wait for.
+    let mut waits: Vec<BTreeSet<usize>> = Vec::with_capacity(graph.nodes.len());
     let whole = |base, ty: &Type| Arg::View { base, view: View::contiguous(&ty.shape), dtype: ty.dtype };
     for node in &graph.nodes {
         let arg = |v: &Value| values[v.node.0 as usize][v.out as usize].clone();
+        let mut after: BTreeSet<usize> = node.args.iter().flat_map(|v| &waits[v.node.0 as usize]).copied().collect();
+        if matches!(node.prim, Prim::After) {
+            after.extend(node.args[1..].iter().filter_map(|v| arg(v).item()));
+        }
         let results = match &node.prim {
             Prim::Input { index } => vec![whole(Base::Input(*index), &node.types[0])],
             Prim::Const(s) => vec![Arg::Const(*s, Shape::default())],
             Prim::Iota { .. } => vec![whole(Base::Iota, &node.types[0])],
-            Prim::StopGrad => vec![arg(&node.args[0])],
+            Prim::StopGrad | Prim::After => vec![arg(&node.args[0])],
             p if p.is_view() => vec![b.view(p, arg(&node.args[0]), &node.types[0].shape, node.loc)],
             p => {
                 let Some(kind) = kind(p) else {
@@ -102,6 +139,7 @@ pub(super) fn items(graph: &Graph) -> Result<Items> {
                     args,
                     outs: types,
                     shape,
+                    after: std::mem::take(&mut after),
                     loc: node.loc,
                     copied: false,
                 });
@@ -109,6 +147,7 @@ pub(super) fn items(graph: &Graph) -> Result<Items> {
             }
         };
         values.push(results);
+        waits.push(after);
     }
     let mut states = HashSet::new();
     for out in &graph.outputs {
@@ -149,7 +188,7 @@ fn kind(prim: &Prim) -> Option<RegionKind> {
         Prim::TakeAlong { .. } => RegionKind::TakeAlong,
         Prim::ScatterAddAlong { .. } => RegionKind::ScatterAddAlong,
         Prim::Call(_) => RegionKind::Fused,
-        Prim::Input { .. } | Prim::Const(_) | Prim::Iota { .. } | Prim::StopGrad => return None,
+        Prim::Input { .. } | Prim::Const(_) | Prim::Iota { .. } | Prim::StopGrad | Prim::After => return None,
         Prim::Reshape(_) | Prim::Broadcast(_) | Prim::Permute(_) | Prim::Slice { .. } | Prim::Reverse(_) => {
             return None;
         }
@@ -175,7 +214,16 @@ impl ItemBuilder {
         let shape = arg.shape().clone();
         let outs = vec![Type { dtype: arg.dtype(), shape: shape.clone() }];
         self.copies.insert(arg.clone(), self.out.items.len());
-        self.push(Item { prim: None, kind: RegionKind::Pointwise, args: vec![arg], outs, shape, loc, copied: false })
+        self.push(Item {
+            prim: None,
+            kind: RegionKind::Pointwise,
+            args: vec![arg],
+            outs,
+            shape,
+            after: BTreeSet::new(),
+            loc,
+            copied: false,
+        })
     }
 
     /// `arg` as a view of memory: constants become one element, repeated by stride 0; integers are written out.

@@ -317,22 +317,15 @@ fn sorted(old: Items, originals: usize) -> Items {
                 continue;
             }
             open.push((t, true));
-            for arg in old.items[t].args.iter().rev() {
-                if let Arg::View { base: Base::Item(q, _), .. } = arg {
-                    open.push((*q, false));
-                }
-            }
+            let sources: Vec<usize> = old.items[t].sources().collect();
+            open.extend(sources.into_iter().rev().map(|q| (q, false)));
         }
     }
     let place = |t: usize| at[t].unwrap_or_default();
     let mut new = Items::default();
     for &t in &order {
         let mut item = old.items[t].clone();
-        for arg in &mut item.args {
-            if let Arg::View { base: Base::Item(q, _), .. } = arg {
-                *q = place(*q);
-            }
-        }
+        item.redirect(place);
         new.items.push(item);
     }
     new.outputs = old.outputs.iter().map(|o| o.map(|(t, out)| (place(t), out))).collect();

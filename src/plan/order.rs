@@ -102,6 +102,7 @@ impl Deps {
                 d.producer.insert(id, i);
             }
         }
+        draft.order.iter().for_each(|&(first, second)| d.edge(first, second));
         d
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Draft {
     pub values: Vec<Val>,
     /// For each output of the graph, the value that it is; `None` for a state that keeps its value.
     pub outputs: Vec<Option<SlotId>>,
+    /// Pairs of steps of which the first must come before the second, beside what their reads and writes ask for.
+    pub order: Vec<(usize, usize)>,
     pub notes: Vec<Note>,
 }
 
@@ -37,6 +39,8 @@ pub(super) struct Placer<'a> {
     draft: Draft,
     /// Where the first instance of each base is.
     home: HashMap<Base, SlotId>,
+    /// The step that computes each item.
+    step_of: HashMap<usize, usize>,
     /// Copies of values at other places.
     moved: HashMap<(SlotId, Place), SlotId>,
     /// Dense copies of views.
@@ -58,6 +62,7 @@ impl<'a> Placer<'a> {
             host,
             draft: Draft::default(),
             home: HashMap::new(),
+            step_of: HashMap::new(),
             moved: HashMap::new(),
             dense: HashMap::new(),
         };
@@ -192,6 +197,12 @@ impl<'a> Placer<'a> {
                 let copy = self.dense_copy(here, view.clone(), region.args[k].dtype, place);
                 region.args[k].source = Source::Slot(copy);
             }
+        }
+        let step = self.draft.steps.len();
+        for &m in &cluster.members {
+            self.step_of.insert(m, step);
+            let earlier = self.items.items[m].after.iter().filter_map(|p| self.step_of.get(p));
+            self.draft.order.extend(earlier.map(|&p| (p, step)));
         }
         self.draft.steps.push(Step::Run { place, region });
         Ok(())

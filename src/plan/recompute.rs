@@ -23,6 +23,7 @@ pub(super) fn recompute(old: Items) -> Items {
     for (i, item) in old.items.iter().enumerate() {
         let mut item = item.clone();
         let reduced = item.kind == RegionKind::Reduce;
+        item.after = item.after.iter().map(|&p| at[p]).collect();
         for arg in &mut item.args {
             let Arg::View { base: Base::Item(p, _), view, .. } = arg else { continue };
             let mut tree = Vec::new();
@@ -81,11 +82,7 @@ fn repeat(old: &Items, new: &mut Items, at: &[usize], tree: &[usize]) -> usize {
     let mut copies: Vec<(usize, usize)> = Vec::new();
     for &t in tree {
         let mut item = old.items[t].clone();
-        for arg in &mut item.args {
-            if let Arg::View { base: Base::Item(q, _), .. } = arg {
-                *q = copies.iter().find(|(from, _)| from == q).map_or(at[*q], |c| c.1);
-            }
-        }
+        item.redirect(|q| copies.iter().find(|(from, _)| *from == q).map_or(at[q], |c| c.1));
         copies.push((t, new.items.len()));
         new.items.push(item);
     }
@@ -110,20 +107,12 @@ pub(super) fn alive(all: Items) -> Items {
         if !live[i] {
             continue;
         }
-        for arg in &item.args {
-            if let Arg::View { base: Base::Item(p, _), .. } = arg {
-                live[*p] = true;
-            }
-        }
+        item.sources().for_each(|p| live[p] = true);
     }
     let mut at = vec![0usize; all.items.len()];
     let mut out = Items::default();
     for (i, mut item) in all.items.into_iter().enumerate().filter(|(i, _)| live[*i]) {
-        for arg in &mut item.args {
-            if let Arg::View { base: Base::Item(p, _), .. } = arg {
-                *p = at[*p];
-            }
-        }
+        item.redirect(|p| at[p]);
         at[i] = out.items.len();
         out.items.push(item);
     }

@@ -48,6 +48,7 @@ pub fn build(config: &ModelConfig, shapes: &Shapes) -> Result<Box<dyn Module>> {
             heads: m.heads,
             width: m.width,
             dropout: m.dropout,
+            checkpoint: m.checkpoint,
         }),
         ModelConfig::EncoderDecoder(m) => {
             let [source, target] = shapes.tokens.ok_or_else(misfit)?;

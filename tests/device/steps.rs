@@ -32,7 +32,7 @@ fn setups() -> Vec<(&'static str, Setup)> {
         .add(MaxPool2d::new(2))
         .add(Flatten::new())
         .add(Linear::new(63, 5));
-    let gpt = Gpt { vocab: 11, context: 7, layers: 2, heads: 2, width: 12, dropout: 0.1 };
+    let gpt = Gpt { vocab: 11, context: 7, layers: 2, heads: 2, width: 12, dropout: 0.1, checkpoint: false };
     let tokens = HostTensor::i32([3, 7], (0..21).map(|i| i * i % 11).collect()).unwrap();
     // A gradient that is 0 but for rounding decides the sign of an Adam step where eps is small against it: with 1e-4
     // it does not.
@@ -41,6 +41,7 @@ fn setups() -> Vec<(&'static str, Setup)> {
     vec![
         ("mlp", setup(Box::new(mlp) as _, normals(&[6, 9]), 5, 6, adam() as _)),
         ("cnn", setup(Box::new(cnn), normals(&[4, 2, 7, 7]), 5, 4, Box::new(Sgd::new().momentum(0.9).nesterov()))),
+        ("checkpointed gpt", setup(Box::new(Gpt { checkpoint: true, ..gpt.clone() }), tokens.clone(), 11, 21, adam())),
         ("gpt", setup(Box::new(gpt), tokens, 11, 21, adam())),
     ]
 }

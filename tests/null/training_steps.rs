@@ -71,7 +71,7 @@ fn a_small_cnn() {
 
 #[test]
 fn a_small_gpt() {
-    let model = Gpt { vocab: 65, context: 32, layers: 2, heads: 4, width: 64, dropout: 0.0 };
+    let model = Gpt { vocab: 65, context: 32, layers: 2, heads: 4, width: 64, dropout: 0.0, checkpoint: false };
     let plan = planned(&step(&model, Type::new(DType::I32, [4, 32]), Type::new(DType::I32, [4, 32])));
     let total = plan.summary().total() + plan.summary().copies;
     assert!(total <= 154, "{total} steps");

@@ -104,7 +104,7 @@ pub(crate) fn apply(node: &Node, args: &[&Array]) -> Result<Vec<Array>> {
         Prim::Binary(b) => elementwise::binary(*b, args[0], args[1]).ok_or_else(|| mistyped(node)).and_then(one),
         Prim::Select => elementwise::select(args[0], args[1], args[2]).ok_or_else(|| mistyped(node)).and_then(one),
         Prim::Cast(dtype) => one(elementwise::cast(*dtype, args[0])),
-        Prim::StopGrad => one(args[0].clone()),
+        Prim::StopGrad | Prim::After => one(args[0].clone()),
         Prim::Reduce { op, axes } => reduce::reduce(*op, axes, args[0]).ok_or_else(|| mistyped(node)).and_then(one),
         Prim::ArgMax { axis } => one(reduce::argmax(*axis, args[0])),
         Prim::CumSum { axis } => reduce::cumsum(*axis, args[0]).ok_or_else(|| mistyped(node)).and_then(one),

@@ -50,6 +50,8 @@ section!(
         width: usize = 128,
         /// Probability that a value is dropped after the embeddings and at the end of each branch.
         dropout: f64 = 0.0,
+        /// Whether the backward pass computes each block again instead of keeping its inner values.
+        checkpoint: bool = false,
     }
 );
 
