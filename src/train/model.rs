@@ -6,9 +6,10 @@ use crate::error::{Error, Result};
 use crate::ir::Tensor;
 use crate::nn::norm::BatchNorm;
 use crate::nn::{
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Embedding, FeedForwardActivation, Flatten,
-    Gelu, Gpt, GroupNorm, Gru, Init, LayerNorm, Linear, Lstm, Masks, MaxPool2d, Module, Relu, Rnn, RnnConfig, Scope,
-    Sequential, Sigmoid, Silu, Tanh, TransformerConfig, TransformerEncoderLayer,
+    AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conformer, ConformerLayer, Conv2d, Dropout, Edges,
+    Embedding, FeedForwardActivation, Flatten, Gelu, Gpt, GraphAttention, GroupNorm, Gru, Init, LayerNorm, Linear,
+    Lstm, Masks, MaxPool2d, Module, Relu, Rnn, RnnConfig, Scope, Sequential, Sigmoid, Silu, Tanh, TransformerConfig,
+    TransformerEncoderLayer,
 };
 use crate::ops::conv::{ConvOptions, Padding};
 use crate::ops::pooling::Pool;
@@ -110,7 +111,7 @@ pub fn cnn(
 }
 
 /// Layers of a configuration, one after the other; their scopes are their positions, as in torch's `Sequential`. The second
-/// input, if there is one, holds the lengths of padded sequences, i32 [N].
+/// input, if there is one, holds the lengths of padded sequences, i32 [N], or who is near whom in a graph, i32 [1, N, N].
 #[derive(Debug, Clone)]
 pub struct Stack {
     /// The layers.
@@ -243,6 +244,8 @@ impl Stack {
             },
             LayerConfig::Positions { .. }
             | LayerConfig::Conv1d { .. }
+            | LayerConfig::Conformer { .. }
+            | LayerConfig::GraphAttention { .. }
             | LayerConfig::Rnn { .. }
             | LayerConfig::Lstm { .. }
             | LayerConfig::Gru { .. }
@@ -311,6 +314,30 @@ impl Stack {
                 let layer = TransformerEncoderLayer(config);
                 (0..*layers).fold(x.clone(), |x, i| scope.visit(i, |s| layer.encode(s, &x, &masks)))
             }
+            LayerConfig::Conformer { heads, feedforward, layers, kernel, dropout, group_norm } => {
+                let width = x.size(2);
+                let ffn = if *feedforward == 0 { 4 * width } else { *feedforward };
+                let layer = ConformerLayer {
+                    dropout: *dropout,
+                    use_group_norm: *group_norm,
+                    ..ConformerLayer::new(width, ffn, *heads, *kernel)
+                };
+                Conformer { layer, num_layers: *layers }.encode(scope, x, lengths)
+            }
+            LayerConfig::GraphAttention { out, heads, concat, dropout } => match lengths {
+                Some(near) if x.size(0) == 1 && near.rank() == 3 => {
+                    let (nodes, n) = (x.squeeze(0), x.size(1));
+                    let near = near.reshape([n, n]);
+                    let mask = near.eq(&near.like(0.0)).not();
+                    let layer = GraphAttention {
+                        concat: *concat,
+                        dropout: *dropout,
+                        ..GraphAttention::new(x.size(2), out.unwrap_or(self.outputs), *heads)
+                    };
+                    layer.attend(scope, &nodes, Edges::Mask(&mask)).unsqueeze(0)
+                }
+                _ => fail("one graph (data of the kind graph, batch = 1)"),
+            },
             LayerConfig::Patches { size, dim, class_token } => {
                 let [h, w] = size.pair();
                 if h == 0 || w == 0 || !x.size(2).is_multiple_of(h) || !x.size(3).is_multiple_of(w) {

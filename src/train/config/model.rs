@@ -353,6 +353,41 @@ pub enum LayerConfig {
         #[serde(default)]
         causal: bool,
     },
+    /// Conformer layers on (N, T, C): self-attention and a convolution over time; what pads is not seen.
+    Conformer {
+        /// Attention heads.
+        heads: usize,
+        /// Width inside the feed-forward parts; 0: four times the width.
+        #[serde(default)]
+        feedforward: usize,
+        /// Layers, one on top of the other.
+        #[serde(default = "one_int")]
+        layers: usize,
+        /// Odd length of the window of the convolution.
+        #[serde(default = "fifteen")]
+        kernel: usize,
+        /// Probability that a value is dropped.
+        #[serde(default = "tenth")]
+        dropout: f64,
+        /// Group norm instead of batch norm in the convolution, which then does not see other sequences.
+        #[serde(default)]
+        group_norm: bool,
+    },
+    /// Attention over the neighbours of each node of a graph, on (1, nodes, C).
+    GraphAttention {
+        /// Width of the output, per head; without it the number of classes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        out: Option<usize>,
+        /// Heads.
+        #[serde(default = "one_int")]
+        heads: usize,
+        /// Heads side by side instead of their mean.
+        #[serde(default = "yes")]
+        concat: bool,
+        /// Probability that a neighbour is dropped.
+        #[serde(default)]
+        dropout: f64,
+    },
     /// An image (N, C, H, W) as a sequence of square patches (N, T, dim), as a vision transformer sees it.
     Patches {
         /// Height and width of a patch.
@@ -400,6 +435,9 @@ fn tenth() -> f64 {
 fn hundredth() -> f64 {
     0.01
 }
+fn fifteen() -> usize {
+    15
+}
 fn three_int() -> usize {
     3
 }
@@ -440,6 +478,8 @@ impl LayerConfig {
             LayerConfig::Lstm { .. } => "lstm",
             LayerConfig::Gru { .. } => "gru",
             LayerConfig::TransformerEncoder { .. } => "transformer_encoder",
+            LayerConfig::Conformer { .. } => "conformer",
+            LayerConfig::GraphAttention { .. } => "graph_attention",
             LayerConfig::Patches { .. } => "patches",
             LayerConfig::First {} => "first",
             LayerConfig::Last {} => "last",

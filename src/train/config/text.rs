@@ -150,6 +150,8 @@ residual { layers = [..], shortcut = [] }
 embedding { dim, num = tokens of the data }   positions { learned = false }
 rnn, lstm, gru { hidden, layers = 1, bidirectional = false, dropout = 0 }
 transformer_encoder { heads, feedforward = 4 x width, layers = 1, dropout = 0.1, norm_first = false, activation = \"relu\", causal = false }
+conformer { heads, feedforward = 4 x width, layers = 1, kernel = 15, dropout = 0.1, group_norm = false }
+graph_attention { out = classes of the data, heads = 1, concat = true, dropout = 0 }
 patches { size, dim, class_token = false }
 first   last   mean   max   (of a sequence, without what pads it)";
 
