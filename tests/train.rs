@@ -6,10 +6,18 @@ mod bad_input;
 mod configs;
 #[path = "train/curves.rs"]
 mod curves;
+#[path = "train/kill.rs"]
+mod kill;
 #[path = "train/pieces.rs"]
 mod pieces;
 #[path = "train/resume.rs"]
 mod resume;
+
+#[path = "train/torch.rs"]
+mod torch;
+
+#[path = "train/watching.rs"]
+mod watching;
 
 use kiln::backend::Device;
 use kiln::train::config::Draft;
@@ -44,7 +52,13 @@ fn small_cnn(seed: u64) -> RunConfig {
 
 fn options(out: Option<&Path>, stop_after: Option<u64>) -> RunOptions {
     let checkpoint_every = Duration::from_secs(3600);
-    RunOptions { out: out.map(Path::to_path_buf), keep: out.is_some(), stop_after, checkpoint_every }
+    RunOptions {
+        out: out.map(Path::to_path_buf),
+        keep: out.is_some(),
+        stop_after,
+        checkpoint_every,
+        ..RunOptions::default()
+    }
 }
 
 /// Runs in memory and collects the losses of all steps.

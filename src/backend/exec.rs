@@ -9,6 +9,7 @@ use crate::plan::{Place, Plan, SlotId, Source, Step};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 enum Part {
     /// Steps at one place.
@@ -85,6 +86,34 @@ impl Exec {
             }
         }
         Ok(())
+    }
+
+    /// Runs all steps once and gives what each kernel took: by the device's clock where it tells, else whole stretches of
+    /// steps by the wall clock. Returns when everything is done.
+    pub fn profile(&mut self) -> Result<Vec<KernelTime>> {
+        let mut times = Vec::new();
+        for part in &mut self.parts {
+            let began = Instant::now();
+            let whole = |kernel, bytes| KernelTime {
+                kernel,
+                variant: "wall clock",
+                ns: began.elapsed().as_nanos() as f64,
+                flops: 0,
+                bytes,
+            };
+            match part {
+                Part::Steps(e) if e.profiles() => times.extend(e.profile()?),
+                Part::Steps(e) => {
+                    e.run()?;
+                    times.push(whole("steps", 0));
+                }
+                Part::Cross { from, to, bytes } => {
+                    to.write(&from.read(*bytes)?.wait()?)?;
+                    times.push(whole("copy between places", *bytes as u64));
+                }
+            }
+        }
+        Ok(times)
     }
 
     /// Kernel launches per run.

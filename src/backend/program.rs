@@ -3,7 +3,7 @@
 
 use crate::backend::exec::Exec;
 use crate::backend::store::Buffer;
-use crate::backend::{Device, Pending, Store};
+use crate::backend::{Device, KernelTime, Pending, Store};
 use crate::config::config;
 use crate::error::{Error, Result};
 use crate::ir::{Builder, Graph, InputKind, OutputKind, Prim, Tensor, Type};
@@ -116,13 +116,29 @@ impl Program {
 
     /// Starts a run. Several runs may be on their way at once; each sees the states that the one before it left.
     pub fn launch(&mut self, feeds: &[(&str, &HostTensor)]) -> Result<Fetches> {
+        self.feed(feeds)?;
+        self.exec.run()?;
+        self.fetch()
+    }
+
+    /// As [`Program::launch`], with what each kernel took. Slower: every kernel is timed on its own.
+    pub fn profile(&mut self, feeds: &[(&str, &HostTensor)]) -> Result<(Fetches, Vec<KernelTime>)> {
+        self.feed(feeds)?;
+        let times = self.exec.profile()?;
+        Ok((self.fetch()?, times))
+    }
+
+    fn feed(&self, feeds: &[(&str, &HostTensor)]) -> Result<()> {
         self.check(feeds)?;
         for feed in &self.feeds {
             if let Some((_, value)) = feeds.iter().find(|(name, _)| *name == feed.name) {
                 feed.buffer.write(value.as_bytes())?;
             }
         }
-        self.exec.run()?;
+        Ok(())
+    }
+
+    fn fetch(&self) -> Result<Fetches> {
         let read = |(_, ty, buffer): &(String, Type, Rc<Buffer>)| Ok((ty.clone(), buffer.read(ty.bytes())?));
         let pending = self.outputs.iter().map(read).collect::<Result<_>>()?;
         Ok(Fetches { pending, status: self.reports.then(|| self.device.clone()) })

@@ -3,7 +3,7 @@
 use crate::cli::{DeviceArg, Outcome, print_json};
 use crate::error::{Error, Result};
 use crate::report::number::{count, percent};
-use crate::train::run::{self, measure};
+use crate::train::run::{self, Opened, WeightsOf, measure};
 use crate::train::task::Output;
 use clap::ValueEnum;
 use serde_json::json;
@@ -31,6 +31,9 @@ pub struct EvalArgs {
     /// Which part of the data.
     #[arg(long, value_enum, default_value_t = PartName::Test)]
     part: PartName,
+    /// Which weights: last, best (of the lowest validation loss), or a safetensors file, of kiln or of PyTorch.
+    #[arg(long, default_value = "last", value_name = "last|best|FILE")]
+    weights: WeightsOf,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -39,7 +42,8 @@ pub struct EvalArgs {
 /// Runs the command.
 pub fn run(args: &EvalArgs) -> Result<Outcome> {
     let device = args.device.open()?;
-    let (config, task, mut trainer) = run::open(&args.run, &device)?;
+    let Opened { config, task, mut trainer, warnings } = run::open(&args.run, &device, &args.weights)?;
+    warnings.iter().for_each(|w| eprintln!("warning: {w}"));
     let (name, part) = match args.part {
         PartName::Train => ("train", &task.train),
         PartName::Validation => ("validation", &task.validation),

@@ -1,15 +1,18 @@
 //! The commands, one file each, thin over the library. Exit codes: 0 done, 1 a check found failures, 2 the input (or
-//! the machine) does not allow what was asked, with one message on standard error that says what, where and what to do.
+//! the machine) does not allow what was asked, with one message on standard error that says what, where and what to do;
+//! 130 stopped by Ctrl-C, with everything saved.
 
 pub mod bench;
 pub mod check;
 pub mod devices;
+pub mod diagnose;
 mod dry_run;
 pub mod eval;
 mod find_lr;
 mod folds;
 pub mod knobs;
 pub mod predict;
+pub mod runs;
 pub mod train;
 
 use crate::error::Result;
@@ -31,6 +34,9 @@ enum Command {
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Predict(predict::PredictArgs),
+    Runs(runs::RunsArgs),
+    Report(runs::ReportArgs),
+    Diagnose(diagnose::DiagnoseArgs),
     Devices(devices::DevicesArgs),
     Check(check::CheckArgs),
     Bench(bench::BenchArgs),
@@ -44,7 +50,12 @@ pub enum Outcome {
     Good,
     /// It ran, and what it checked is not as it should be.
     Failed,
+    /// The user stopped it.
+    Interrupted,
 }
+
+/// Exit code of what was stopped by Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -60,6 +71,7 @@ pub fn main() -> ExitCode {
     match run(&cli.command) {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(1),
+        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(e) => {
             eprintln!("error: {e}");
             ExitCode::from(2)
@@ -72,6 +84,9 @@ fn run(command: &Command) -> Result<Outcome> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Runs(args) => runs::run(args),
+        Command::Report(args) => runs::report(args),
+        Command::Diagnose(args) => diagnose::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args).map(|()| Outcome::Good),

@@ -3,16 +3,20 @@
 use crate::backend::Device;
 use crate::cli::dry_run::dry_run;
 use crate::cli::folds::over_folds;
-use crate::cli::{DeviceArg, Outcome, print_json};
+use crate::cli::{DeviceArg, INTERRUPTED, Outcome, print_json};
+use crate::config::config;
 use crate::error::{Error, Result};
-use crate::report::Console;
 use crate::report::number::{mean_and_deviation, percent, seconds};
+use crate::report::{Board, Console, JsonLines, page};
 use crate::train::config::text::reference;
 use crate::train::config::{Draft, PRESETS};
-use crate::train::run::{Run, Silent};
-use crate::train::{RunConfig, RunOptions, Summary};
-use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use crate::train::files::write_whole;
+use crate::train::profile::Profile;
+use crate::train::run::{Run, Silent, Watch, Watches};
+use crate::train::{RunConfig, RunOptions, Stop};
+use clap::ValueEnum;
+use serde_json::json;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Train a network: a preset, or a run described by a TOML file.
@@ -68,6 +72,26 @@ pub struct TrainArgs {
     /// Seconds between two checkpoints.
     #[arg(long, value_name = "S", default_value_t = 20.0)]
     checkpoint_every: f64,
+    /// What is shown while it trains: a bar where there is a terminal and a line per epoch; lines alone; JSON lines on
+    /// standard output; nothing but warnings and the result.
+    #[arg(long, value_enum, default_value_t = Progress::Bar)]
+    progress: Progress,
+    /// Write event files for TensorBoard into the run's folder: `tensorboard --logdir RUN`.
+    #[arg(long)]
+    tensorboard: bool,
+    /// Time one update kernel by kernel; print where its time goes and write a trace for Perfetto or chrome://tracing to
+    /// trace.json in the run's folder, or to the file in KILN_TRACE, which asks for it too.
+    #[arg(long)]
+    profile: bool,
+    /// Which update is timed: late enough that everything is compiled.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    profile_update: u64,
+    /// Do not write report.html at the end.
+    #[arg(long)]
+    no_report: bool,
+    /// Keep this many of the newest checkpoints, beside the one of the best validation loss.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    keep: usize,
     /// Print the result as one JSON object on standard output; everything else goes to standard error.
     #[arg(long)]
     json: bool,
@@ -81,15 +105,30 @@ pub struct TrainArgs {
     dry_run: bool,
 }
 
+/// What is shown while a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Progress {
+    Bar,
+    Plain,
+    Json,
+    Quiet,
+}
+
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> Result<Outcome> {
     let every = Duration::try_from_secs_f64(args.checkpoint_every)
         .map_err(|_| Error::input("--checkpoint-every", format!("{} is not a time", args.checkpoint_every)))?;
-    let options =
-        RunOptions { out: args.out.clone(), keep: true, stop_after: args.stop_after, checkpoint_every: every };
+    let options = RunOptions {
+        out: args.out.clone(),
+        stop_after: args.stop_after,
+        checkpoint_every: every,
+        keep_checkpoints: args.keep,
+        profile: (args.profile || config().trace.is_some()).then_some(args.profile_update),
+        ..RunOptions::default()
+    };
     if let Some(folder) = &args.resume {
         let device = args.device.open()?;
-        return train(Run::resume(folder, &device, options)?, args.json);
+        return train(Run::resume(folder, &device, options)?, &device, args);
     }
     let config = configuration(args)?;
     if args.print_config {
@@ -109,7 +148,7 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     if args.find_lr {
         return crate::cli::find_lr::run(&config, &device, args.json);
     }
-    train(Run::new(config, &device, options)?, args.json)
+    train(Run::new(config, &device, options)?, &device, args)
 }
 
 /// The configuration that the arguments describe.
@@ -139,35 +178,88 @@ fn configuration(args: &TrainArgs) -> Result<RunConfig> {
     draft.finish()
 }
 
-fn train(run: Run, json: bool) -> Result<Outcome> {
-    let mut console = Console::new(program(), json);
-    let summary = run.train(&mut console)?;
-    console.result(&summary);
-    if json {
-        print_json(&summary_json(&summary));
+/// Lets Ctrl-C (and a polite request of the system) end the run after its present update; a second one ends the process.
+fn stop_on_signals(stop: Stop) {
+    let set = ctrlc::set_handler(move || {
+        if stop.request() {
+            // Nothing is lost but what came after the last checkpoint: files get their names when they are whole.
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("\nstopping: the present update is finished and saved; once more stops at once");
+    });
+    if let Err(e) = set {
+        log::warn!("Ctrl-C will not save a checkpoint: {e}");
     }
-    Ok(Outcome::Good)
+}
+
+fn train(run: Run, device: &Device, args: &TrainArgs) -> Result<Outcome> {
+    stop_on_signals(run.options().stop.clone());
+    let as_lines = args.progress == Progress::Json;
+    let mut console = Console::new(program(), args.json);
+    match args.progress {
+        Progress::Bar => {}
+        Progress::Plain => console = console.without_bar(),
+        Progress::Json | Progress::Quiet => console = console.quiet(),
+    }
+    let (mut lines, mut board) = (JsonLines::new(), Board::new());
+    let mut timed = Timed(None);
+    let mut watches = Watches(vec![&mut console, &mut timed]);
+    if as_lines {
+        watches.0.push(&mut lines);
+    }
+    if args.tensorboard {
+        watches.0.push(&mut board);
+    }
+    let summary = run.train(&mut watches)?;
+    if as_lines {
+        lines.result(&summary);
+    } else {
+        console.result(&summary);
+    }
+    if let Some(folder) = summary.folder.as_deref().filter(|_| summary.test.is_some() && !args.no_report) {
+        // A run is done without its report; what is wrong with that is said, and `kiln report` makes it again.
+        match page::write(folder, device) {
+            Ok(path) => console.note(&format!("report:  {}", path.display())),
+            Err(e) => eprintln!("warning: no report: {e}"),
+        }
+    }
+    if let Some((trace, text)) = timed.0 {
+        console.note(&text);
+        match config().trace.clone().or_else(|| summary.folder.as_ref().map(|f| f.join("trace.json"))) {
+            Some(path) => {
+                write_whole(&path, trace.to_string().as_bytes())?;
+                console.note(&format!("trace:   {} (open it in ui.perfetto.dev)", path.display()));
+            }
+            None => console.note("no trace: the run keeps no folder"),
+        }
+    }
+    if let Some(folder) = board.folder() {
+        console.note(&format!("events:  tensorboard --logdir {}", folder.display()));
+    }
+    if args.json {
+        print_json(&summary.to_json());
+    }
+    Ok(if summary.interrupted { Outcome::Interrupted } else { Outcome::Good })
+}
+
+/// Keeps what was measured of an update.
+struct Timed(Option<(serde_json::Value, String)>);
+
+impl Watch for Timed {
+    fn profiled(&mut self, p: &Profile) {
+        match p.is_done() {
+            true => self.0 = Some((p.trace(), p.report())),
+            false => eprintln!(
+                "warning: training ended before the update to be timed; take an earlier one with --profile-update"
+            ),
+        }
+    }
 }
 
 /// How the user called this program.
 fn program() -> String {
     let name = std::env::args_os().next().map(|a| a.to_string_lossy().into_owned());
     name.filter(|n| !n.is_empty()).unwrap_or_else(|| "kiln".into())
-}
-
-fn measures_json(m: &crate::train::Measures) -> Value {
-    json!({ "loss": m.loss(), "accuracy": m.accuracy(), "count": m.count })
-}
-
-fn summary_json(s: &Summary) -> Value {
-    json!({
-        "test": s.test.as_ref().map(measures_json),
-        "validation": s.validation.as_ref().map(measures_json),
-        "train": measures_json(&s.train),
-        "updates": s.position.step, "epochs": s.position.epoch, "seconds": s.seconds,
-        "seconds_to_first_update": s.first_step, "suppressed_updates": s.skipped,
-        "usage": s.usage, "folder": s.folder.as_deref().map(Path::to_string_lossy), "samples": s.samples,
-    })
 }
 
 /// `4`, or `0-9` with both ends.
@@ -206,7 +298,7 @@ fn over_seeds(config: &RunConfig, seeds: &[u64], device: &Device, json: bool) ->
             percent(test.accuracy()),
             test.loss()
         ));
-        rows.push(json!({ "seed": seed, "summary": summary_json(&summary) }));
+        rows.push(json!({ "seed": seed, "summary": summary.to_json() }));
     }
     let (mean, deviation) = mean_and_deviation(&tests);
     if !validations.is_empty() {

@@ -34,9 +34,10 @@ pub struct Gpt {
 const STD: f64 = 0.02;
 
 impl Gpt {
-    /// One block on (B, T, width): x += attention(ln_1(x)); x += mlp(ln_2(x)).
+    /// One block on (B, T, width): x += attention(ln_1(x)); x += mlp(ln_2(x)). `attend` maps q, k, v (B, heads, T, width /
+    /// heads) to the result of the attention.
     #[track_caller]
-    fn block(&self, scope: &Scope, x: &Tensor) -> Tensor {
+    fn block(&self, scope: &Scope, x: &Tensor, attend: &dyn Fn(&Scope, [Tensor; 3]) -> Tensor) -> Tensor {
         let w = self.width;
         // Each block adds two branches to the residual stream: their scale keeps its variance at the end.
         let into_stream = Init::Normal { std: STD / (2.0 * self.layers.max(1) as f64).sqrt() };
@@ -46,9 +47,8 @@ impl Gpt {
         let attn = scope.child("attn");
         let y = scope.run("ln_1", &LayerNorm::new([w]), x);
         let packed = attn.run("c_attn", &linear(w, 3 * w, &normal), &y);
-        let [q, k, v] = split_heads(&packed, self.heads).map(|t| t.permute(&[0, 2, 1, 3]));
-        let causal = AttentionOptions { is_causal: true, ..Default::default() };
-        let y = q.scaled_dot_product_attention(&k, &v, &causal).permute(&[0, 2, 1, 3]).reshape(x.shape());
+        let heads = split_heads(&packed, self.heads).map(|t| t.permute(&[0, 2, 1, 3]));
+        let y = attend(&attn, heads).permute(&[0, 2, 1, 3]).reshape(x.shape());
         let x = x + drop.forward(&attn, &attn.run("c_proj", &linear(w, w, &into_stream), &y));
 
         let mlp = scope.child("mlp");
@@ -56,13 +56,18 @@ impl Gpt {
         let y = mlp.run("c_fc", &linear(w, 4 * w, &normal), &y).gelu(Gelu::Tanh);
         &x + drop.forward(&mlp, &mlp.run("c_proj", &linear(4 * w, w, &into_stream), &y))
     }
-}
 
-impl Module for Gpt {
+    /// Embedding, blocks, norm and head. `positions` are the rows of `wpe` for the tokens.
     #[track_caller]
-    fn forward(&self, scope: &Scope, tokens: &Tensor) -> Tensor {
-        let (loc, t, w) = (Location::caller(), tokens.size(-1), self.width);
-        if tokens.rank() != 2 || tokens.dtype() != DType::I32 || t > self.context {
+    fn run(
+        &self,
+        scope: &Scope,
+        tokens: &Tensor,
+        positions: impl FnOnce(Tensor) -> Tensor,
+        attend: &dyn Fn(&Scope, [Tensor; 3]) -> Tensor,
+    ) -> Tensor {
+        let (loc, w) = (Location::caller(), self.width);
+        if tokens.rank() != 2 || tokens.dtype() != DType::I32 || tokens.size(-1) > self.context {
             let detail = format!("{} expects i32 (B, T <= {}), got {}", place(scope), self.context, tokens.ty());
             return tokens.fail("gpt", detail, loc);
         }
@@ -70,18 +75,53 @@ impl Module for Gpt {
             return tokens.fail("gpt", format!("{} heads do not divide the width {w}", self.heads), loc);
         }
         let table = |rows: usize| Embedding::new(rows, w).std(STD);
-        let positions = table(self.context).weight(&scope.child("wpe")).narrow(0, 0, t);
+        let positions = positions(table(self.context).weight(&scope.child("wpe")));
         let x = scope.run("wte", &table(self.vocab), tokens) + positions;
         let x = scope.run("drop", &Dropout::new(self.dropout), &x);
         let blocks = scope.child("h");
         let x = (0..self.layers).fold(x, |x, i| {
             blocks.visit(i, |s| match self.checkpoint {
-                true => checkpoint(s.builder(), || self.block(s, &x)),
-                false => self.block(s, &x),
+                true => checkpoint(s.builder(), || self.block(s, &x, attend)),
+                false => self.block(s, &x, attend),
             })
         });
         let x = scope.run("ln_f", &LayerNorm::new([w]), &x);
         let head = Linear::new(w, self.vocab).init(Init::Normal { std: STD }, Init::ZEROS).without_bias();
         scope.run("head", &head, &x)
+    }
+
+    /// Attention of one new position to all up to it. The caches `k_cache` and `v_cache` are (B, heads, context, width / heads).
+    #[track_caller]
+    fn attend_cached(&self, attn: &Scope, [q, k, v]: [Tensor; 3], position: &Tensor) -> Tensor {
+        let (b, h, d, t) = (q.size(0), self.heads, self.width / self.heads, self.context);
+        let index = attn.builder().iota(t);
+        let here = index.eq(&position.broadcast_to([t])).reshape([1, 1, t, 1]).broadcast_to([b, h, t, d]);
+        let put = |name: &str, new: &Tensor| {
+            let old = attn.buffer(name, [b, h, t, d], Init::ZEROS);
+            let all = here.select(&new.broadcast_to([b, h, t, d]), &old);
+            attn.update(name, &all);
+            all
+        };
+        let (k, v) = (put("k_cache", &k), put("v_cache", &v));
+        let seen = index.le(&position.broadcast_to([t])).reshape([1, 1, 1, t]).broadcast_to([b, h, 1, t]);
+        let scores = q.matmul(&k.permute(&[0, 1, 3, 2])) * (1.0 / (d as f64).sqrt());
+        // -inf after the softmax is an exact zero, whatever the cache holds there.
+        let scores = seen.select(&scores, &attn.builder().full([b, h, 1, t], f64::NEG_INFINITY));
+        scores.softmax(-1).matmul(&v)
+    }
+}
+
+impl Module for Gpt {
+    #[track_caller]
+    fn forward(&self, scope: &Scope, tokens: &Tensor) -> Tensor {
+        let causal = AttentionOptions { is_causal: true, ..Default::default() };
+        let attend = |_: &Scope, [q, k, v]: [Tensor; 3]| q.scaled_dot_product_attention(&k, &v, &causal);
+        self.run(scope, tokens, |table| table.narrow(0, 0, tokens.size(-1)), &attend)
+    }
+
+    #[track_caller]
+    fn decode(&self, scope: &Scope, tokens: &Tensor, position: &Tensor) -> Option<Tensor> {
+        let attend = |attn: &Scope, heads: [Tensor; 3]| self.attend_cached(attn, heads, position);
+        Some(self.run(scope, tokens, |table| table.take(&position.reshape([1])), &attend))
     }
 }

@@ -75,6 +75,13 @@ pub trait Module {
     fn forward_all(&self, scope: &Scope, inputs: &[Tensor]) -> Tensor {
         self.forward(scope, &inputs[0])
     }
+
+    /// One position of a causal model: `tokens` i32 (B, 1) at `position` (i32 scalar) give what `forward` gives at that
+    /// position, from caches of the positions before, which are buffers of `scope` with their updates. `None` for modules
+    /// that cannot do that.
+    fn decode(&self, _scope: &Scope, _tokens: &Tensor, _position: &Tensor) -> Option<Tensor> {
+        None
+    }
 }
 
 impl<F: Fn(&Scope, &Tensor) -> Tensor> Module for F {
@@ -90,6 +97,10 @@ impl Module for Box<dyn Module> {
 
     fn forward_all(&self, scope: &Scope, inputs: &[Tensor]) -> Tensor {
         (**self).forward_all(scope, inputs)
+    }
+
+    fn decode(&self, scope: &Scope, tokens: &Tensor, position: &Tensor) -> Option<Tensor> {
+        (**self).decode(scope, tokens, position)
     }
 }
 

@@ -49,6 +49,8 @@ struct Declared {
     index: HashMap<String, usize>,
     updates: Vec<(String, Tensor)>,
     visits: Vec<Visit>,
+    /// Results of the modules that were run by name, in the order in which they were done.
+    results: Vec<(String, Tensor)>,
     streams: HashMap<String, u32>,
 }
 
@@ -147,6 +149,11 @@ impl Params {
         self.tree.declared.borrow().updates.clone()
     }
 
+    /// Results of the modules that were run by name ([`Scope::run`]), with their paths, in the order of the computation.
+    pub fn results(&self) -> Vec<(String, Tensor)> {
+        self.tree.declared.borrow().results.clone()
+    }
+
     /// Declares the new contents of buffers as outputs of the graph. (An optimizer step does it itself, guarded.)
     #[track_caller]
     pub fn emit_updates(&self) {
@@ -186,7 +193,10 @@ impl Scope {
         let y = f(&child);
         let failed = was_ok && !builder.is_ok();
         let visit = Visit { path: child.path, nodes: first..builder.len(), output: y.ty().clone(), failed };
-        self.tree.declared.borrow_mut().visits.push(visit);
+        let mut declared = self.tree.declared.borrow_mut();
+        declared.results.push((visit.path.clone(), y.clone()));
+        declared.visits.push(visit);
+        drop(declared);
         y
     }
 

@@ -21,6 +21,9 @@ pub struct Console {
     began: Instant,
     seen: u64,
     program: String,
+    /// Nothing but warnings and the result.
+    quiet: bool,
+    bar_wanted: bool,
 }
 
 impl Console {
@@ -35,6 +38,25 @@ impl Console {
             began: Instant::now(),
             seen: 0,
             program,
+            quiet: false,
+            bar_wanted: true,
+        }
+    }
+
+    /// The same without a bar, on a terminal too.
+    pub fn without_bar(self) -> Console {
+        Console { bar_wanted: false, ..self }
+    }
+
+    /// The same, saying nothing but warnings (on standard error) and the result.
+    pub fn quiet(self) -> Console {
+        Console { quiet: true, bar_wanted: false, ..self }
+    }
+
+    /// Says something about what was left behind, unless it is quiet.
+    pub fn note(&self, line: &str) {
+        if !self.quiet {
+            self.say(line);
         }
     }
 
@@ -130,17 +152,25 @@ impl Watch for Console {
         self.epochs = s.config.epochs;
         self.is_text = matches!(s.config.data, DataConfig::Text(_));
         self.is_gpu = s.device.kind == BackendKind::Gpu;
+        if self.quiet {
+            s.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+            return;
+        }
         self.say(&format!("{} (seed {})", s.config.preset, s.config.seed));
         self.say(&format!("device: {} ({}): {}", s.device.name, s.device.driver, s.reason));
         let what = if self.is_text { "windows of text" } else { "examples" };
         let [train, validation, test] = s.examples.map(|n| count(n as u64));
         self.say(&format!("data: {train} {what} for training, {validation} for validation, {test} for the test"));
         self.say(&format!("model: {} parameters", count(s.parameters as u64)));
-        if let Some(warning) = &s.warning {
+        for warning in &s.warnings {
             self.say(&format!("warning: {warning}"));
         }
         if s.position.step > 0 {
             self.say(&format!("resuming after update {}", s.position.step));
+        }
+        if !self.bar_wanted {
+            (self.began, self.seen) = (Instant::now(), 0);
+            return;
         }
         let style = "epoch {prefix} [{bar:30}] {pos}/{len}  {msg}";
         self.bar = ProgressBar::new(s.steps_per_epoch as u64);
@@ -162,6 +192,9 @@ impl Watch for Console {
     }
 
     fn epoch(&mut self, e: &EpochReport) {
+        if self.quiet {
+            return;
+        }
         let validation = e.validation.map_or_else(String::new, |v| format!("  validation {}", self.measures(&v)));
         let speed = self.speed(self.seen, self.began.elapsed().as_secs_f64());
         let skipped = if e.skipped > 0 { format!("  {} updates suppressed", e.skipped) } else { String::new() };
@@ -179,6 +212,9 @@ impl Watch for Console {
     }
 
     fn sampling(&mut self) {
+        if self.quiet {
+            return;
+        }
         self.bar.finish_and_clear();
         self.say("drawing samples ..");
     }

@@ -1,13 +1,27 @@
-//! The folder of a run: `config.toml`, `metrics.jsonl` (a JSON object a line), `weights.safetensors`, `state.safetensors`.
-//! It is made when everything that can be wrong with the input has been checked.
+//! The folder of a run. It is made, whole, when everything that can be wrong with the input has been checked.
+#![doc = include_str!("FORMAT.md")]
 
 use crate::error::{Error, Result};
 use crate::train::RunConfig;
-use crate::train::checkpoint::write_whole;
+use crate::train::checkpoint::FORMAT;
 use crate::train::config::Draft;
+use crate::train::files::{sync_folder, write_whole};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+
+/// File with the version of the layout.
+const VERSION: &str = "run.json";
+const METRICS: &str = "metrics.jsonl";
+const RESULT: &str = "result.json";
+
+/// What `run.json` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Version {
+    format: u32,
+    kiln: String,
+}
 
 /// A run's folder with its metrics file open for appending.
 pub struct RunFolder {
@@ -16,44 +30,59 @@ pub struct RunFolder {
     bytes: u64,
 }
 
+fn failed(path: &Path, e: &std::io::Error) -> Error {
+    Error::input(path.display(), format!("cannot make the run's folder: {e}; choose another with --out"))
+}
+
 impl RunFolder {
     /// Makes the folder `out`, or the first free `runs/<preset>-<n>`, with the configuration in it.
     pub fn create(out: Option<&Path>, config: &RunConfig) -> Result<RunFolder> {
-        let failed = |path: &Path, e: std::io::Error| {
-            Error::input(path.display(), format!("cannot make the run's folder: {e}; choose another with --out"))
+        let parent = match out {
+            Some(path) => path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+            None => Path::new("runs"),
         };
-        let path = match out {
-            Some(path) => {
-                if let Some(parent) = path.parent() {
-                    fs::create_dir_all(parent).map_err(|e| failed(parent, e))?;
-                }
-                fs::create_dir(path).map_err(|e| match e.kind() {
-                    std::io::ErrorKind::AlreadyExists => {
-                        let detail = "exists already; choose another folder, or continue the run in it with --resume";
-                        Error::input(path.display(), detail)
-                    }
-                    _ => failed(path, e),
-                })?;
-                path.to_path_buf()
+        fs::create_dir_all(parent).map_err(|e| failed(parent, &e))?;
+        // Filled under a name of its own first: a folder of a run has a configuration from its first moment on.
+        let new = parent.join(format!(".new-run.tmp{}", std::process::id()));
+        let path = RunFolder::fill(&new, config).and_then(|()| RunFolder::claim(&new, out, parent, &config.preset));
+        if path.is_err() {
+            let _ = fs::remove_dir_all(&new);
+        }
+        let path = path?;
+        sync_folder(parent).map_err(|e| failed(&path, &e))?;
+        RunFolder::reopen(&path, 0).map(|(folder, _)| folder)
+    }
+
+    fn fill(new: &Path, config: &RunConfig) -> Result<()> {
+        fs::create_dir_all(new).map_err(|e| failed(new, &e))?;
+        write_whole(&new.join("config.toml"), config.to_toml()?.as_bytes())?;
+        let version = Version { format: FORMAT, kiln: env!("CARGO_PKG_VERSION").into() };
+        let text = serde_json::to_vec(&version).map_err(|e| Error::internal("run folder", e.to_string()))?;
+        write_whole(&new.join(VERSION), &text)?;
+        File::create(new.join(METRICS)).map_err(|e| failed(new, &e)).map(drop)
+    }
+
+    /// Gives the filled folder its name.
+    fn claim(new: &Path, out: Option<&Path>, parent: &Path, preset: &str) -> Result<PathBuf> {
+        if let Some(path) = out {
+            if path.exists() {
+                let detail = "exists already; choose another folder, or continue the run in it with --resume";
+                return Err(Error::input(path.display(), detail));
             }
-            None => {
-                let runs = Path::new("runs");
-                fs::create_dir_all(runs).map_err(|e| failed(runs, e))?;
-                let mut n = 1;
-                loop {
-                    let path = runs.join(format!("{}-{n}", config.preset));
-                    match fs::create_dir(&path) {
-                        Ok(()) => break path,
-                        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => n += 1,
-                        Err(e) => return Err(failed(&path, e)),
-                    }
+            return fs::rename(new, path).map(|()| path.to_path_buf()).map_err(|e| failed(path, &e));
+        }
+        for n in 1.. {
+            let path = parent.join(format!("{preset}-{n}"));
+            // Another process may take the name in between: renaming onto its folder, which is not empty, fails.
+            if !path.exists() {
+                match fs::rename(new, &path) {
+                    Ok(()) => return Ok(path),
+                    Err(_) if path.exists() => {}
+                    Err(e) => return Err(failed(&path, &e)),
                 }
             }
-        };
-        write_whole(&path.join("config.toml"), config.to_toml()?.as_bytes())?;
-        let metrics = path.join("metrics.jsonl");
-        let file = File::create(&metrics).map_err(|e| failed(&metrics, e))?;
-        Ok(RunFolder { path, metrics: file, bytes: 0 })
+        }
+        Err(Error::input(parent.display(), "has no free name for the run's folder; choose one with --out"))
     }
 
     /// The configuration of an existing run.
@@ -64,37 +93,81 @@ impl RunFolder {
                 "is not the folder of a run (it holds no config.toml); `kiln train` prints the folder of each run";
             return Err(Error::input(path.display(), detail));
         }
+        RunFolder::check_version(path)?;
         // Its preset key only names it: the file is complete, and presets may change with versions.
         let text = fs::read_to_string(&file)
             .map_err(|e| Error::input(file.display(), format!("cannot read the file: {e}")))?;
         Draft::complete(&text, file.display().to_string())?.finish()
     }
 
-    /// Opens an existing run whose metrics continue after `bytes`: lines beyond belong to steps that are done again.
-    pub fn reopen(path: &Path, bytes: u64) -> Result<RunFolder> {
-        let file = path.join("metrics.jsonl");
+    /// Errors if the folder was written by a later kiln in a layout that this one does not know.
+    fn check_version(path: &Path) -> Result<()> {
+        let file = path.join(VERSION);
+        let bytes = fs::read(&file).map_err(|e| {
+            let detail = format!("cannot be read ({e}); a run's folder of this kiln has this file with its format");
+            Error::input(file.display(), detail)
+        })?;
+        let version: Version = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::input(file.display(), format!("is damaged: {e}; it should be {{\"format\": {FORMAT}}}"))
+        })?;
+        if version.format > FORMAT {
+            let Version { format, kiln } = version;
+            let detail =
+                format!("the run has format {format} of kiln {kiln}, this kiln reads up to {FORMAT}; use a newer kiln");
+            return Err(Error::input(path.display(), detail));
+        }
+        Ok(())
+    }
+
+    /// Opens an existing run whose metrics continue after `bytes`: lines beyond belong to steps that are done again. The
+    /// second result says so if the file is shorter than that: lines are lost, but training needs none of them.
+    pub fn reopen(path: &Path, bytes: u64) -> Result<(RunFolder, Option<String>)> {
+        let file = path.join(METRICS);
         let failed = |e: std::io::Error| Error::input(file.display(), format!("cannot continue the file: {e}"));
-        let metrics = OpenOptions::new().append(true).create(true).open(&file).map_err(failed)?;
+        let mut metrics = OpenOptions::new().read(true).append(true).create(true).open(&file).map_err(failed)?;
         let length = metrics.metadata().map_err(failed)?.len();
+        let (mut bytes, mut lost) = (bytes, None);
         if length < bytes {
-            let detail = format!("has {length} bytes, but the checkpoint was made after {bytes}; it was changed since");
-            return Err(Error::input(file.display(), detail));
+            let mut text = Vec::new();
+            metrics.read_to_end(&mut text).map_err(failed)?;
+            let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1) as u64;
+            lost = Some(format!(
+                "{} was cut short: it has {length} bytes of the {bytes} before the checkpoint; its lines after byte {whole} are lost",
+                file.display()
+            ));
+            bytes = whole;
         }
         metrics.set_len(bytes).map_err(failed)?;
-        Ok(RunFolder { path: path.to_path_buf(), metrics, bytes })
+        Ok((RunFolder { path: path.to_path_buf(), metrics, bytes }, lost))
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// The file of the weights.
+    /// The file of the last weights: a copy for other programs.
     pub fn weights(&self) -> PathBuf {
         self.path.join("weights.safetensors")
     }
-    /// The file of the state.
-    pub fn state(&self) -> PathBuf {
-        self.path.join("state.safetensors")
+    /// The file of the best weights: a copy for other programs.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best.safetensors")
+    }
+    /// Brings the metrics to the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.metrics.sync_data().map_err(|e| {
+            Error::input(self.path.join(METRICS).display(), format!("cannot bring the file to the disk: {e}"))
+        })
+    }
+
+    /// Writes what the run came to: its last act.
+    pub fn finish(&self, result: &serde_json::Value) -> Result<()> {
+        write_whole(&self.path.join(RESULT), format!("{result:#}\n").as_bytes())
+    }
+
+    /// What a finished run came to; `None` for one that has not finished.
+    pub fn result(path: &Path) -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(path.join(RESULT)).ok()?).ok()
     }
     /// Length of the metrics so far.
     pub fn metrics_bytes(&self) -> u64 {
@@ -104,9 +177,9 @@ impl RunFolder {
     /// Appends lines to the metrics.
     pub fn log(&mut self, lines: &[serde_json::Value]) -> Result<()> {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        self.metrics.write_all(text.as_bytes()).map_err(|e| {
-            Error::input(self.path.join("metrics.jsonl").display(), format!("cannot write the file: {e}"))
-        })?;
+        self.metrics
+            .write_all(text.as_bytes())
+            .map_err(|e| Error::input(self.path.join(METRICS).display(), format!("cannot write the file: {e}")))?;
         self.bytes += text.len() as u64;
         Ok(())
     }

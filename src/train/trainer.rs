@@ -15,6 +15,7 @@ use crate::optim::schedule::Scheduler;
 use crate::optim::{self, Clip, Optimizer, Schedule, StepFeed};
 use crate::tensor::HostTensor;
 pub use crate::train::measures::{Measures, Position, StepReport};
+use crate::train::profile::Profile;
 use crate::train::{Loss, Usage};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -38,18 +39,18 @@ struct InFlight {
 
 /// A model in training on one device.
 pub struct Trainer {
-    store: Store,
-    model: Box<dyn Module>,
-    loss: Loss,
+    pub(super) store: Store,
+    pub(super) model: Box<dyn Module>,
+    pub(super) loss: Loss,
     optimizer: Box<dyn Optimizer>,
     scheduler: Scheduler,
     clip: Option<Clip>,
-    seed: u64,
+    pub(super) seed: u64,
     shuffle: bool,
     workers: usize,
     /// True while the averages stand in the weights' places.
     averaged: bool,
-    position: Position,
+    pub(super) position: Position,
     specs: Vec<ParamSpec>,
     steps: BTreeMap<usize, Program>,
     evals: BTreeMap<usize, Program>,
@@ -57,6 +58,7 @@ pub struct Trainer {
     in_flight: VecDeque<InFlight>,
     accumulation: accumulate::Accumulation,
     usage: Usage,
+    profile: Option<Profile>,
 }
 
 impl Trainer {
@@ -98,7 +100,13 @@ impl Trainer {
             in_flight: VecDeque::new(),
             accumulation: Default::default(),
             usage: Usage::default(),
+            profile: None,
         }
+    }
+
+    /// Times the updates that come; see [`Profile`]. `None` ends that and gives what was measured.
+    pub fn set_profile(&mut self, profile: Option<Profile>) -> Option<Profile> {
+        std::mem::replace(&mut self.profile, profile)
     }
 
     /// The same with the learning rate following a schedule.
@@ -269,7 +277,10 @@ impl Trainer {
             let hyper = hyper(0)?;
             let mut given: Vec<(&str, &HostTensor)> = fields.iter().map(|f| f.name.as_str()).zip(batch).collect();
             given.extend(hyper.iter().map(|(name, value)| (*name, value)));
-            let fetches = program.launch(&given)?;
+            let fetches = match &mut self.profile {
+                Some(profile) => profile.launch(program, &given, self.position.step + 1)?,
+                None => program.launch(&given)?,
+            };
             self.usage.stepped(program);
             fetches
         } else {
@@ -313,6 +324,15 @@ impl Trainer {
         }))
     }
 
+    /// The batches of an epoch, and what their augmentation is drawn from.
+    pub(super) fn batches(&self, part: &[usize], batch: usize, epoch: u64) -> (Batches, Draw) {
+        let batches = match self.shuffle {
+            true => Batches::shuffled(part, batch, self.seed, epoch),
+            false => Batches::ordered(part, batch),
+        };
+        (batches, Draw { seed: self.seed, epoch })
+    }
+
     /// Trains one epoch, or what is left of it, on `part` of the data in an order drawn from the seed. `watch` sees every
     /// step's report, in order. Stops early after update number `limit`, or soon after `watch` returns false; either way
     /// no step is in flight afterwards. True if the epoch came to its end.
@@ -325,11 +345,7 @@ impl Trainer {
         watch: &mut dyn FnMut(StepReport) -> Result<bool>,
     ) -> Result<bool> {
         let fields = data.fields();
-        let batches = match self.shuffle {
-            true => Batches::shuffled(part, batch, self.seed, self.position.epoch),
-            false => Batches::ordered(part, batch),
-        };
-        let draw = Draw { seed: self.seed, epoch: self.position.epoch };
+        let (batches, draw) = self.batches(part, batch, self.position.epoch);
         loader::with(data, &batches, self.position.batch, Some(draw), self.workers, |loader| -> Result<()> {
             let mut go_on = true;
             while go_on && self.position.step < limit {
@@ -453,12 +469,12 @@ fn input_name(i: usize) -> String {
     if i == 0 { "input".into() } else { format!("input{i}") }
 }
 
-fn rows_of(batch: &[HostTensor]) -> Result<usize> {
+pub(super) fn rows_of(batch: &[HostTensor]) -> Result<usize> {
     let rows = batch.first().and_then(|t| t.shape.first()).copied();
     rows.ok_or_else(|| Error::input("batch", "needs at least one tensor whose first dimension counts the examples"))
 }
 
-fn feeds(builder: &Builder, fields: &[Field], batch: usize) -> Result<Vec<Tensor>> {
+pub(super) fn feeds(builder: &Builder, fields: &[Field], batch: usize) -> Result<Vec<Tensor>> {
     let feed = |f: &Field| {
         let shape: Vec<usize> = std::iter::once(batch).chain(f.shape.iter().copied()).collect();
         builder.input(f.name.clone(), InputKind::Feed, Type::new(f.dtype, shape))

@@ -146,17 +146,26 @@ fn runs_and_checkpoints() {
     fs::write(run.join("config.toml"), config.replace("hidden = [64]", "hidden = [64, 64]")).unwrap();
     refused(d, &eval, &["weights.safetensors", "another model"]);
     fs::write(run.join("config.toml"), &config).unwrap();
-    // Corrupt files.
+    // Corrupt files: the checkpoint has the same weights, and is taken with a warning.
     let weights = run.join("weights.safetensors");
     let whole = fs::read(&weights).unwrap();
     for bytes in [&whole[..whole.len() / 2], b"{}", b""] {
         fs::write(&weights, bytes).unwrap();
-        refused(d, &eval, &["weights.safetensors", "safetensors"]);
+        let out = kiln(d, &eval);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() && said.contains("weights.safetensors") && said.contains("step-"), "{said}");
     }
+    let file = ["eval", "run", "--device", "cpu", "--weights"];
+    refused(d, &[&file[..], &["run/weights.safetensors"]].concat(), &["weights.safetensors", "safetensors"]);
+    refused(d, &[&file[..], &["missing.safetensors"]].concat(), &["missing.safetensors", "cannot read"]);
+    assert!(kiln(d, &[&file[..], &["best"]].concat()).status.success());
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    refused(d, &eval, &["weights.safetensors", "safetensors"]);
     fs::remove_file(&weights).unwrap();
     refused(d, &eval, &["weights.safetensors", "cannot read"]);
-    fs::write(run.join("state.safetensors"), &whole).unwrap();
-    refused(d, &["train", "--device", "cpu", "--resume", "run"], &["state.safetensors", "no checkpoint"]);
+    // A run of a later kiln.
+    fs::write(run.join("run.json"), "{\"format\": 99, \"kiln\": \"9.0.0\"}").unwrap();
+    refused(d, &eval, &["format 99", "9.0.0", "newer kiln"]);
 }
 
 #[test]

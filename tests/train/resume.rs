@@ -3,47 +3,41 @@
 use crate::{config, into, options, small_cnn, software};
 use kiln::backend::Device;
 use kiln::train::RunConfig;
-use kiln::train::checkpoint::{load_state, load_weights};
+use kiln::train::checkpoint::{self, load_weights};
 use kiln::train::run::{Run, Start, Watch};
 use std::fs;
 use std::path::Path;
 
-/// Everything that a finished run left, but for the configuration.
-fn contents(folder: &Path) -> (Vec<(String, Vec<u8>)>, String, String) {
-    let (tensors, state) = load_state(&folder.join("state.safetensors")).unwrap();
+/// Everything that a finished run left, but for the configuration and the times.
+pub fn contents(folder: &Path) -> (Vec<(String, Vec<u8>)>, String, String) {
+    let (loaded, problems) = checkpoint::newest(folder).unwrap().unwrap();
+    assert!(problems.is_empty(), "{problems:?}");
     let weights = load_weights(&folder.join("weights.safetensors")).unwrap();
-    assert!(weights.iter().all(|(name, t)| tensors[name].as_bytes() == t.as_bytes()), "weights are those of the state");
-    let bits = tensors.iter().map(|(name, t)| (name.clone(), t.as_bytes().to_vec())).collect();
-    (bits, format!("{state:?}"), fs::read_to_string(folder.join("metrics.jsonl")).unwrap())
+    assert_eq!(weights, loaded.weights, "weights are those of the checkpoint");
+    let best = loaded.state.best.unwrap();
+    let kept = checkpoint::load(&folder.join("checkpoints").join(checkpoint::name(best.step))).unwrap();
+    assert_eq!(load_weights(&folder.join("best.safetensors")).unwrap(), kept.weights, "the best weights are kept");
+    let mut bits: Vec<(String, Vec<u8>)> =
+        kept.weights.iter().map(|(n, t)| (format!("best.{n}"), t.as_bytes().to_vec())).collect();
+    bits.extend(loaded.weights.iter().chain(&loaded.optimizer).map(|(n, t)| (n.clone(), t.as_bytes().to_vec())));
+    (bits, format!("{:?}", loaded.state), fs::read_to_string(folder.join("metrics.jsonl")).unwrap())
 }
 
-fn resume(folder: &Path, device: &Device, stop_after: Option<u64>) -> Option<String> {
-    struct Warning(Option<String>);
-    impl Watch for Warning {
+fn resume(folder: &Path, device: &Device, stop_after: Option<u64>) -> Vec<String> {
+    struct Warnings(Vec<String>);
+    impl Watch for Warnings {
         fn start(&mut self, s: &Start) {
-            self.0 = s.warning.clone();
+            self.0 = s.warnings.clone();
         }
     }
-    let mut watch = Warning(None);
+    let mut watch = Warnings(Vec::new());
     Run::resume(folder, device, options(None, stop_after)).unwrap().train(&mut watch).unwrap();
     watch.0
 }
 
-/// Stops after each of `stops` and compares with the run in one go.
-fn check(device: &Device, config: RunConfig, stops: &[u64]) {
-    let dir = tempfile::tempdir().unwrap();
-    let (straight, stopped) = (dir.path().join("straight"), dir.path().join("stopped"));
-    assert!(into(&straight, config.clone(), device, None).test.is_some());
-    assert!(into(&stopped, config, device, Some(stops[0])).test.is_none());
-    for stop in &stops[1..] {
-        assert_eq!(resume(&stopped, device, Some(*stop)), None);
-    }
-    // What a crash after the checkpoint leaves behind: lines of steps that will be done again.
-    let metrics = stopped.join("metrics.jsonl");
-    let text = fs::read_to_string(&metrics).unwrap();
-    fs::write(&metrics, text + "{\"event\":\"step\",\"step\":99}\n{\"eve").unwrap();
-    assert_eq!(resume(&stopped, device, None), None);
-    let (a, b) = (contents(&straight), contents(&stopped));
+#[track_caller]
+pub fn same(straight: &Path, stopped: &Path) {
+    let (a, b) = (contents(straight), contents(stopped));
     assert_eq!(a.1, b.1, "the state differs");
     assert_eq!(a.2, b.2, "the metrics differ");
     let names = |x: &[(String, Vec<u8>)]| x.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
@@ -55,6 +49,23 @@ fn check(device: &Device, config: RunConfig, stops: &[u64]) {
     let events: std::collections::BTreeSet<&str> = a.2.lines().collect();
     assert_eq!(events.len(), a.2.lines().count(), "no line is there twice");
     assert!(steps > 0);
+}
+
+/// Stops after each of `stops` and compares with the run in one go.
+fn check(device: &Device, config: RunConfig, stops: &[u64]) {
+    let dir = tempfile::tempdir().unwrap();
+    let (straight, stopped) = (dir.path().join("straight"), dir.path().join("stopped"));
+    assert!(into(&straight, config.clone(), device, None).test.is_some());
+    assert!(into(&stopped, config, device, Some(stops[0])).test.is_none());
+    for stop in &stops[1..] {
+        assert!(resume(&stopped, device, Some(*stop)).is_empty());
+    }
+    // What a crash after the checkpoint leaves behind: lines of steps that will be done again.
+    let metrics = stopped.join("metrics.jsonl");
+    let text = fs::read_to_string(&metrics).unwrap();
+    fs::write(&metrics, text + "{\"event\":\"step\",\"step\":99}\n{\"eve").unwrap();
+    assert!(resume(&stopped, device, None).is_empty());
+    same(&straight, &stopped);
 }
 
 #[test]
@@ -134,7 +145,7 @@ fn another_device_says_not_bit_equal() {
     let folder = dir.path().join("run");
     let config = config("digits-mlp", &[("epochs", "1"), ("batch", "512")]);
     into(&folder, config, &Device::open("cpu").unwrap(), Some(1));
-    let warning = resume(&folder, &Device::open("reference").unwrap(), None).unwrap();
+    let warning = resume(&folder, &Device::open("reference").unwrap(), None).concat();
     assert!(warning.contains("not bit-equal"), "{warning}");
 }
 
