@@ -21,3 +21,19 @@ struct Conv {
     stride: vec4<i32>,
     dilation: vec4<i32>,
 }
+
+// The packed input of one phase (conv2d_pack).
+struct Image {
+    // Sizes z, y, x with the padding; texels of a pixel.
+    size: vec4<u32>,
+    // Step between pixels of the result (z, y, x); texels of a pixel and group.
+    step: vec4<u32>,
+    // Input coordinates per coordinate along x; taps along x that are channels here; channels of a group times those; images.
+    fold: vec4<u32>,
+    // Taps (z, y, x) of the inner loop, and its steps.
+    taps: vec4<u32>,
+    // Texels between taps (z, y, x).
+    tap: vec4<u32>,
+    // What the walk adds where its channels, its x and its y end.
+    jump: vec4<i32>,
+}

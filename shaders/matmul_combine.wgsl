@@ -1,5 +1,5 @@
 // Second pass of a product whose k was split: adds the partial products of one element in the order of k (so every run gives the
-// same bits) and applies the epilogue. From the header: WG, partial, finish.
+// same bits) and applies the epilogue. From the header: WG, partial, row_of, put.
 
 @compute @workgroup_size(WG)
 fn main(
@@ -19,5 +19,5 @@ fn main(
     }
     let n = i % g.n;
     let rest = i / g.n;
-    finish(rest / g.m, rest % g.m, n, sum);
+    put(row_of(rest / g.m, rest % g.m), n, sum);
 }

@@ -1,6 +1,6 @@
 // Product without workgroup memory: each invocation computes ROWS x (COLS vec4) elements from its own loads. Invocations are
 // numbered along the columns, then the splits of k, then the rows, so narrow results still fill a workgroup.
-// From the header: WG, ROWS, COLS, a_line/a_load (4 along k), b_cols/b_block (4 x 4), store.
+// From the header: WG, ROWS, COLS, a_line/a_load (4 along k), b_cols/b_block (4 x 4), row_at, put4.
 
 @compute @workgroup_size(WG)
 fn main(

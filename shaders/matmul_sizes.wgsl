@@ -42,3 +42,9 @@ struct Coord {
 fn element(v: Strided, c: Coord) -> u32 {
     return u32(v.offset + c.c0 * v.s0 + c.c1 * v.s1 + c.c2 * v.s2 + c.c3 * v.s3 + c.c4 * v.s4);
 }
+
+// One element of a result: its coordinates and its place in memory.
+struct Slot {
+    c: Coord,
+    i: u32,
+}

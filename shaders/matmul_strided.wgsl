@@ -1,6 +1,9 @@
-// Batches of strided matrices: up to three dimensions. No entry point.
+// Batches of strided matrices: up to three dimensions, or one (ONE_BATCH). No entry point.
 
 fn batch_coord(batch: u32) -> vec3<i32> {
+    if (ONE_BATCH) {
+        return vec3<i32>(0, 0, i32(batch));
+    }
     let g = params.gemm;
     let rest = batch / g.batch2;
     return vec3<i32>(vec3<u32>(rest / g.batch1, rest % g.batch1, batch % g.batch2));

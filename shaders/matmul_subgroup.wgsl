@@ -1,7 +1,7 @@
 // Product of one subgroup: a tile of ROWS = LANE_ROWS*LANES rows by 8*LANES columns. Each lane loads LANE_ROWS rows of a and two
 // blocks of 4 columns of b; rows are handed round by subgroupBroadcast, so nothing passes through workgroup memory.
 // Made for software adapters, where a load costs more than a lane shuffle; it needs far too many registers for a GPU.
-// From the header: LANES, LANE_ROWS, a_line/a_load (4 along k), b_cols/b_block (4 x 4), store.
+// From the header: LANES, LANE_ROWS, a_line/a_load (4 along k), b_cols/b_block (4 x 4), row_at, put4.
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -39,7 +39,7 @@ fn main(
         //%end
         //%end
     }
-    // A copy that a loop can index keeps the text of store, which holds the epilogue, from being repeated 64 times.
+    // A copy that a loop can index keeps the text of put4, which holds the epilogue, from being repeated 64 times.
     var out0: array<vec4<f32>, ROWS>;
     var out1: array<vec4<f32>, ROWS>;
     //%repeat h LANE_ROWS

@@ -1,6 +1,6 @@
 // Product of a workgroup through workgroup memory: a tile of TILE x TILE elements, 4 x 4 per invocation, DEPTH of k at a time.
 // The usual kernel for GPUs. From the header: TILE (64 or 32), LOADS = 64 / TILE vec4 per operand and invocation, A_ALONG_K,
-// B_ALONG_K (which way a vec4 of the operand runs), a_line/a_load, b_line/b_load, store.
+// B_ALONG_K (which way a vec4 of the operand runs), a_line/a_load, b_line/b_load, row_at, put4.
 
 const DEPTH: u32 = 16u;
 const SIDE: u32 = TILE / 4u;

@@ -1,7 +1,7 @@
 //! Every shader text that the kernels can make: valid, its barriers in uniform control flow, translatable to SPIR-V, MSL
 //! and HLSL, its bindings and `Params` as the host believes. Needs no device.
 
-use kiln::backend::gpu::kernels::{self, KernelCall, KernelInfo};
+use kiln::backend::gpu::kernels::{self, Bind, KernelCall, KernelInfo};
 use kiln::backend::gpu::{AdapterClass, GpuCaps};
 use kiln::check::lint;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -81,6 +81,18 @@ fn reflection(call: &KernelCall, module: &Module) -> Option<String> {
                 }
                 if (*span as usize).next_multiple_of(16) != call.params.bytes.len().next_multiple_of(16) {
                     return Some(format!("Params have {span} and {} bytes", call.params.bytes.len()));
+                }
+            }
+            AddressSpace::Handle => {
+                let TypeInner::Image { class: naga::ImageClass::Storage { access, .. }, .. } =
+                    module.types[global.ty].inner
+                else {
+                    return Some(format!("binding {} is no storage texture", at.binding));
+                };
+                let writes = access.contains(StorageAccess::STORE);
+                match call.bindings.get(at.binding as usize) {
+                    Some(Bind::Image { write, .. }) if *write == writes => {}
+                    other => return Some(format!("binding {} is {other:?}, the text writes: {writes}", at.binding)),
                 }
             }
             _ => {}

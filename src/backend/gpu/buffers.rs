@@ -1,6 +1,7 @@
 //! Device memory by id, and reading it back through reused staging buffers.
 
 use crate::backend::gpu::device::Device;
+use crate::backend::gpu::kernels::IMAGE_WIDTH;
 use crate::backend::{BufferId, Pending};
 use crate::config::config;
 use crate::error::{Error, Result};
@@ -37,6 +38,34 @@ pub(super) fn storage(device: &Device, label: &'static str, bytes: u64) -> Resul
         Some(_) => Err(Error::device(
             &device.info.name,
             format!("out of memory for a buffer of {bytes} bytes; use a smaller batch or model"),
+        )),
+    }
+}
+
+/// The view of a storage texture of at least this many texels of four f32, see [`IMAGE_WIDTH`].
+pub(super) fn image(device: &Device, texels: u64) -> Result<wgpu::TextureView> {
+    let width = u64::from(IMAGE_WIDTH);
+    let rows = texels.div_ceil(width).max(1);
+    if rows > u64::from(device.caps.image_rows) {
+        let detail = format!("a texture of {rows} rows exceeds its limit of {}", device.caps.image_rows);
+        return Err(Error::device(&device.info.name, detail));
+    }
+    let scope = device.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let texture = device.device.create_texture(&wgpu::TextureDescriptor {
+        label: Some("packed"),
+        size: wgpu::Extent3d { width: IMAGE_WIDTH, height: rows as u32, depth_or_array_layers: 1 },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format: wgpu::TextureFormat::Rgba32Float,
+        usage: wgpu::TextureUsages::STORAGE_BINDING,
+        view_formats: &[],
+    });
+    match pollster::block_on(scope.pop()) {
+        None => Ok(texture.create_view(&Default::default())),
+        Some(_) => Err(Error::device(
+            &device.info.name,
+            format!("out of memory for a texture of {} bytes; use a smaller batch or model", 16 * rows * width),
         )),
     }
 }

@@ -35,6 +35,8 @@ pub struct GpuCaps {
     pub max_storage_buffers: u32,
     /// Most bytes of one storage binding.
     pub max_binding_bytes: u64,
+    /// Most rows of a storage texture.
+    pub image_rows: u32,
     /// True if shaders may use f16.
     pub f16: bool,
     /// Variants that a tuning file (or a test) wants instead of the default: kernel stem -> variant.
@@ -53,6 +55,7 @@ impl GpuCaps {
             max_workgroups: 65_535,
             max_storage_buffers: 7,
             max_binding_bytes: 128 << 20,
+            image_rows: 8192,
             f16: false,
             variants: BTreeMap::new(),
         }
@@ -71,6 +74,11 @@ impl GpuCaps {
     /// The variant that the tuning table or a test asks for, if any.
     pub fn wanted(&self, stem: &str) -> Option<&str> {
         self.variants.get(stem).map(String::as_str)
+    }
+
+    /// Lanes of a subgroup where that is one number, or 1.
+    pub fn lanes(&self) -> u32 {
+        self.subgroups.filter(|s| s.0 == s.1).map_or(1, |s| s.0)
     }
 
     /// Invocations of a workgroup whose work needs no cooperation. Few on software adapters, where a workgroup runs

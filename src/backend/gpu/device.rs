@@ -118,6 +118,7 @@ fn caps_of(adapter: &wgpu::Adapter) -> GpuCaps {
         max_workgroups: limits.max_compute_workgroups_per_dimension,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage.saturating_sub(1),
         max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        image_rows: limits.max_texture_dimension_2d,
         f16: features.contains(wgpu::Features::SHADER_F16),
         variants: Default::default(),
     }

@@ -1,13 +1,15 @@
 //! Pipelines by (text, overrides), and bind group layouts by access. Both are made once and live as long as the device.
 
 use crate::backend::gpu::device::Device;
-use crate::backend::gpu::kernels::{KernelCall, Mutation};
+use crate::backend::gpu::kernels::{Bind, KernelCall, Mutation};
 use crate::config::config;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// What a layout says of a binding: whether it is written, and whether it is a texture.
+type Access = (bool, bool);
 /// Text and overrides (as bits).
 type Key = (Arc<str>, Vec<(&'static str, u64)>);
 
@@ -21,8 +23,22 @@ pub(super) struct Pipeline {
 #[derive(Default)]
 pub(super) struct Pipelines {
     made: Mutex<HashMap<Key, Arc<Pipeline>>>,
-    layouts: Mutex<HashMap<(Vec<bool>, u64), wgpu::BindGroupLayout>>,
+    layouts: Mutex<HashMap<(Vec<Access>, u64), wgpu::BindGroupLayout>>,
     mutation: Option<Mutation>,
+}
+
+/// The type of a storage binding.
+pub(super) fn binding_type(write: bool, image: bool) -> wgpu::BindingType {
+    if image {
+        wgpu::BindingType::StorageTexture {
+            access: if write { wgpu::StorageTextureAccess::WriteOnly } else { wgpu::StorageTextureAccess::ReadOnly },
+            format: wgpu::TextureFormat::Rgba32Float,
+            view_dimension: wgpu::TextureViewDimension::D2,
+        }
+    } else {
+        let ty = wgpu::BufferBindingType::Storage { read_only: !write };
+        wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None }
+    }
 }
 
 impl Pipelines {
@@ -50,19 +66,25 @@ impl Pipelines {
     }
 
     fn layout(&self, device: &Device, call: &KernelCall) -> wgpu::BindGroupLayout {
-        let access: Vec<bool> = call.bindings.iter().map(|b| b.writes()).collect();
+        let access: Vec<Access> = call.bindings.iter().map(|b| (b.writes(), matches!(b, Bind::Image { .. }))).collect();
         let uniform = call.params.bytes.len() as u64;
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
-            let entry = |binding: usize, ty, size| wgpu::BindGroupLayoutEntry {
-                binding: binding as u32,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: size },
-                count: None,
+            let uniform = wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Uniform,
+                has_dynamic_offset: false,
+                min_binding_size: std::num::NonZeroU64::new(uniform),
             };
-            let storage = |&write: &bool| wgpu::BufferBindingType::Storage { read_only: !write };
-            let mut entries: Vec<_> = access.iter().enumerate().map(|(i, w)| entry(i, storage(w), None)).collect();
-            entries.push(entry(access.len(), wgpu::BufferBindingType::Uniform, std::num::NonZeroU64::new(uniform)));
+            let types = access.iter().map(|&(write, image)| binding_type(write, image)).chain([uniform]);
+            let entries: Vec<_> = types
+                .enumerate()
+                .map(|(i, ty)| wgpu::BindGroupLayoutEntry {
+                    binding: i as u32,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty,
+                    count: None,
+                })
+                .collect();
             let desc = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
             device.device.create_bind_group_layout(&desc)
         };

@@ -63,17 +63,61 @@ fn budget(class: AdapterClass) -> f64 {
     if class == AdapterClass::Software { 2.0 } else { 0.1 }
 }
 
-/// A region's calls with the buffers of its arguments and results.
+/// A region's calls with what its bindings name.
 struct Prepared {
     call: KernelCall,
-    buffers: Vec<wgpu::Buffer>,
+    bound: Vec<Bound>,
+}
+
+/// What is bound at one binding.
+#[derive(PartialEq)]
+enum Bound {
+    Buffer(wgpu::Buffer),
+    Image(wgpu::TextureView),
+}
+
+impl Bound {
+    fn resource(&self) -> wgpu::BindingResource<'_> {
+        match self {
+            Bound::Buffer(b) => b.as_entire_binding(),
+            Bound::Image(v) => wgpu::BindingResource::TextureView(v),
+        }
+    }
+}
+
+/// What the calls of one region share and nobody else sees: buffers and textures by number.
+#[derive(Default)]
+struct Space<B, I> {
+    buffers: Vec<B>,
+    images: Vec<I>,
+}
+
+impl Space<u64, u64> {
+    /// Takes the call's wishes in: each number is as large as the largest wish.
+    fn add(&mut self, call: &KernelCall) {
+        for bind in &call.bindings {
+            let (sizes, id, size) = match *bind {
+                Bind::Scratch { id, bytes, .. } => (&mut self.buffers, id, bytes),
+                Bind::Image { id, texels, .. } => (&mut self.images, id, texels),
+                _ => continue,
+            };
+            sizes.resize(sizes.len().max(id + 1), 0);
+            sizes[id] = sizes[id].max(size);
+        }
+    }
+    fn make(self, device: &Device) -> Result<Space<wgpu::Buffer, wgpu::TextureView>> {
+        let buffers =
+            self.buffers.into_iter().map(|b| buffers::storage(device, "scratch", b)).collect::<Result<_>>()?;
+        let images = self.images.into_iter().map(|t| buffers::image(device, t)).collect::<Result<_>>()?;
+        Ok(Space { buffers, images })
+    }
 }
 
 impl GpuRun {
     pub(super) fn new(shared: &Arc<GpuShared>, pipelines: &Pipelines, work: &[Work]) -> Result<GpuRun> {
         let device = &shared.device;
         let mut prepared: Vec<(Option<Prepared>, Option<Item>)> = Vec::new();
-        let mut scratch: Vec<u64> = Vec::new();
+        let mut scratch = Space::default();
         let mut regions = Vec::new();
         for item in work {
             match item {
@@ -89,20 +133,14 @@ impl GpuRun {
                     let calls = kernels::select(region, &device.caps).map_err(|why| {
                         Error::internal("gpu compile", format!("{:?} region without a kernel: {why}", region.kind))
                     })?;
-                    for bind in calls.iter().flat_map(|c| &c.bindings) {
-                        if let Bind::Scratch { id, bytes, .. } = *bind {
-                            scratch.resize(scratch.len().max(id + 1), 0);
-                            scratch[id] = scratch[id].max(bytes);
-                        }
-                    }
+                    calls.iter().for_each(|c| scratch.add(c));
                     regions.push(Some(calls));
                     prepared.push((None, None));
                 }
             }
         }
-        // Regions run one after the other, so that they all can use the same scratch buffers.
-        let scratch: Vec<wgpu::Buffer> =
-            scratch.into_iter().map(|b| buffers::storage(device, "scratch", b)).collect::<Result<_>>()?;
+        // Regions run one after the other, so that they all can use the same space.
+        let scratch = scratch.make(device)?;
         let mut ready = Vec::new();
         let mut copies = prepared.into_iter().filter_map(|(_, item)| item);
         for (item, calls) in work.iter().zip(regions) {
@@ -112,9 +150,9 @@ impl GpuRun {
                         if call.grid.count() == 0 {
                             continue;
                         }
-                        let buffers = bound(shared, region, &call, args, outs, &scratch)?;
+                        let bound = bound(shared, region, &call, args, outs, &scratch)?;
                         set_site(shared, region, &mut call);
-                        ready.push(Ok(Prepared { call, buffers }));
+                        ready.push(Ok(Prepared { call, bound }));
                     }
                 }
                 (Work::Copy { bytes, .. }, _) if *bytes > 0 => ready.extend(copies.next().map(Err)),
@@ -128,19 +166,19 @@ impl GpuRun {
     }
 }
 
-/// The buffers of a call's bindings, checked: what is written is bound once.
+/// What a call's bindings name, checked: what is written is bound once.
 fn bound(
     shared: &GpuShared,
     region: &Region,
     call: &KernelCall,
     args: &[Option<BufferId>],
     outs: &[BufferId],
-    scratch: &[wgpu::Buffer],
-) -> Result<Vec<wgpu::Buffer>> {
+    scratch: &Space<wgpu::Buffer, wgpu::TextureView>,
+) -> Result<Vec<Bound>> {
     let bug = |detail: String| Error::internal(format!("kernel {} of {:?}", call.label, region.kind), detail);
-    let mut buffers = Vec::with_capacity(call.bindings.len());
+    let mut bound = Vec::with_capacity(call.bindings.len());
     for bind in &call.bindings {
-        buffers.push(match *bind {
+        bound.push(Bound::Buffer(match *bind {
             Bind::Arg(i) => match args.get(i) {
                 Some(Some(id)) => shared.buffers.get(*id)?,
                 _ => return Err(bug(format!("argument {i} has no buffer"))),
@@ -149,19 +187,23 @@ fn bound(
                 Some(id) => shared.buffers.get(*id)?,
                 None => return Err(bug(format!("there is no result {i}"))),
             },
-            Bind::Scratch { id, .. } => scratch[id].clone(),
+            Bind::Scratch { id, .. } => scratch.buffers[id].clone(),
+            Bind::Image { id, .. } => {
+                bound.push(Bound::Image(scratch.images[id].clone()));
+                continue;
+            }
             Bind::Status => {
                 shared.reports.store(true, std::sync::atomic::Ordering::Relaxed);
                 shared.status.clone()
             }
-        });
+        }));
     }
     for (i, bind) in call.bindings.iter().enumerate().filter(|(_, b)| b.writes()) {
-        if let Some(j) = (0..buffers.len()).find(|&j| j != i && buffers[j] == buffers[i]) {
+        if let Some(j) = (0..bound.len()).find(|&j| j != i && bound[j] == bound[i]) {
             return Err(bug(format!("{bind:?} is written and also bound as {:?}", call.bindings[j])));
         }
     }
-    Ok(buffers)
+    Ok(bound)
 }
 
 /// Writes the number of the user's operation into the call's `site` parameter, if it has one.
@@ -197,7 +239,7 @@ fn finish(device: &Device, pipelines: &Pipelines, ready: Vec<Result<Prepared, It
     }
     let mut items = Vec::with_capacity(ready.len());
     for (item, offset) in ready.into_iter().zip(offsets) {
-        let Prepared { call, buffers } = match item {
+        let Prepared { call, bound } = match item {
             Ok(p) => p,
             Err(copy) => {
                 items.push(copy);
@@ -210,7 +252,7 @@ fn finish(device: &Device, pipelines: &Pipelines, ready: Vec<Result<Prepared, It
             offset,
             size: std::num::NonZeroU64::new(call.params.bytes.len() as u64),
         };
-        let resources = buffers.iter().map(|b| b.as_entire_binding()).chain([wgpu::BindingResource::Buffer(uniform)]);
+        let resources = bound.iter().map(Bound::resource).chain([wgpu::BindingResource::Buffer(uniform)]);
         let entries: Vec<_> =
             resources.enumerate().map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource }).collect();
         let desc = wgpu::BindGroupDescriptor { label: Some(call.label), layout: &pipeline.layout, entries: &entries };

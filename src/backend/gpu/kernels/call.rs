@@ -22,6 +22,16 @@ pub enum Bind {
         /// `read_write` if true, else `read`.
         write: bool,
     },
+    /// Space as [`Bind::Scratch`], but a storage texture of [`IMAGE_WIDTH`] texels a row, four f32 each, for kernels that read more
+    /// than they compute: some adapters read a texel in a fraction of the time that a vec4 of a buffer takes.
+    Image {
+        /// Which one, among those of the region.
+        id: usize,
+        /// How many texels at least; the recorder takes the largest of all regions.
+        texels: u64,
+        /// `write` if true, else `read`.
+        write: bool,
+    },
     /// The device's status record (`common/status.wgsl`), `var<storage, read_write>`.
     Status,
 }
@@ -30,11 +40,14 @@ impl Bind {
     /// True if the binding is `read_write`.
     pub fn writes(&self) -> bool {
         match self {
-            Bind::Arg(_) | Bind::Scratch { write: false, .. } => false,
-            Bind::Out(_) | Bind::InPlace(..) | Bind::Scratch { .. } | Bind::Status => true,
+            Bind::Arg(_) | Bind::Scratch { write: false, .. } | Bind::Image { write: false, .. } => false,
+            Bind::Out(_) | Bind::InPlace(..) | Bind::Scratch { .. } | Bind::Image { .. } | Bind::Status => true,
         }
     }
 }
+
+/// Texels in a row of a [`Bind::Image`]; texel i lies at (i % IMAGE_WIDTH, i / IMAGE_WIDTH).
+pub const IMAGE_WIDTH: u32 = 2048;
 
 /// Workgroups along x, y and z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,9 +6,12 @@
 //! that meet an input are k = k0 + Q*t (Q = lhs_dilation / gcd(rhs_dilation, lhs_dilation)), a dense convolution with start
 //! (r*stride - lo + k0*rhs_dilation) / lhs_dilation, stride P*stride / lhs_dilation and dilation Q*rhs_dilation / lhs_dilation.
 
+use super::choice::{self, Frame, Size};
+use super::conv2d_packed::{Image, PackedConv};
 use super::epilogue::{Epilogue, MAX_EXTRA, is_slot};
-use super::gemm::{self, Frame, Gemm, Product, Size, Strided};
+use super::gemm::{self, Gemm, Operands, Product, Strided};
 use super::loader::Operand;
+use super::packed;
 use super::sample::{region, repeated, stored};
 use super::{KernelCall, KernelInfo, Mutation, Serves, params};
 use crate::backend::gpu::caps::GpuCaps;
@@ -20,13 +23,15 @@ use crate::shape::{Shape, View, collapse};
 /// The registry row.
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Conv),
-    stems: &["conv2d_im2col", "matmul_combine"],
-    variants: gemm::VARIANT_NAMES,
+    stems: &["conv2d_im2col", "conv2d_pack", "conv2d_packed", "matmul_combine"],
+    variants: choice::VARIANT_NAMES,
     select,
     takes: |_, _, _| Err("not a composite".into()),
     strided: |_, _| true,
     samples,
     mutations: &[
+        Mutation { stem: "conv2d_pack", find: "v[1] = select(0.0, v1, in1)", replace: "v[1] = v1" },
+        Mutation { stem: "conv2d_packed", find: "u32(im.jump.y), x)", replace: "u32(im.jump.y) + 1u, x)" },
         Mutation { stem: "conv2d_im2col", find: "< vec4<u32>(u32(p.size.z))", replace: "<= vec4<u32>(u32(p.size.z))" },
         Mutation { stem: "conv2d_im2col", find: "dy * p.x.s3", replace: "dx * p.x.s3" },
         Mutation {
@@ -112,27 +117,29 @@ params! {
     pub(super) struct ConvParams {
         gemm: Gemm,
         conv: Geometry,
+        image: Image,
         extra: [Strided; MAX_EXTRA],
     }
 }
 
-const TYPES: &str = "struct Params {\n    gemm: Gemm,\n    conv: Conv,\n    extra: array<Strided, 4>,\n}";
+const TYPES: &str =
+    "struct Params {\n    gemm: Gemm,\n    conv: Conv,\n    image: Image,\n    extra: array<Strided, 4>,\n}";
 
 /// One spatial dimension of one phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Phase {
+pub(super) struct Phase {
     /// First output, step between outputs, number of outputs.
     base: usize,
     step: usize,
-    count: usize,
+    pub count: usize,
     /// First tap, step between taps, number of taps.
     tap: usize,
     tap_step: usize,
-    taps: usize,
+    pub taps: usize,
     /// Input coordinate of tap 0 of output 0; its growth per output and per tap.
     start: i64,
-    stride: usize,
-    dilation: usize,
+    pub stride: usize,
+    pub dilation: usize,
 }
 
 impl Phase {
@@ -241,7 +248,9 @@ fn phase(
     let linear = merged.len() == 1;
     weights.run = if linear { line[0][0] as i32 } else { 0 };
 
-    let choice = gemm::choose("conv2d", size, false, caps)?;
+    let packed = PackedConv::new(size, x, &at, caps);
+    let choice = choice::choose("conv2d", size, packed.as_ref().map(|p| p.packing), false, caps)?;
+    let packed = packed.filter(|_| matches!(choice.frame, Frame::Packed(_)));
     let exact = size.k.is_multiple_of(choice.frame.depth());
     let vec = linear
         && weights.run == 1
@@ -267,6 +276,7 @@ fn phase(
         "const FLAT: bool = {flat};\nconst PADDED: bool = {padded};\nconst K_EXACT: bool = {exact};\nconst SMALL_K: bool = {};\n",
         size.k < 1 << 21
     );
+    let ratio = packed::ratio([size.n, size.k, packed.as_ref().map_or(0, PackedConv::invocations)]);
     let mut loaders = format!("{flags}{}\n{}", include_str!("../../../../shaders/conv2d_im2col.wgsl"), a.line());
     if matches!(choice.frame, Frame::Tiled(_)) {
         loaders += "const A_ALONG_K: bool = true;\nconst B_ALONG_K: bool = false;\n";
@@ -289,14 +299,22 @@ fn phase(
     };
     let macs = size.m * size.n * size.k * size.batches;
     let elems = xv.shape.elems() + wv.shape.elems() + size.m * size.n * size.batches;
+    let (label, size, loaders, operands) = match &packed {
+        Some(p) => {
+            let line = include_str!("../../../../shaders/conv2d_line.wgsl");
+            ("conv2d_packed", p.packing.size, line.to_string(), Operands::Packed(p.pack(&choice, caps)))
+        }
+        None => ("conv2d_im2col", size, loaders, Operands::Buffers([(a.element_type(), 1), ("f32", 0)])),
+    };
     gemm::calls(
         Product {
-            label: Some("conv2d_im2col"),
+            label: Some(label),
             choice,
             size,
             params: ConvParams {
                 gemm: Gemm::default(),
                 conv: geometry,
+                image: packed.as_ref().map(|p| p.image).unwrap_or_default(),
                 extra: epilogue.extra(|arg| {
                     let v = &region.args[arg].view;
                     Strided::new(v.offset, three(v).1)
@@ -306,9 +324,14 @@ fn phase(
             batch: [1, 1],
             types: format!("{}\n{TYPES}", include_str!("../../../../shaders/conv2d_geometry.wgsl")),
             loaders,
-            placing: "",
-            result: include_str!("../../../../shaders/conv2d_result.wgsl"),
-            operands: [(a.element_type(), 1), ("f32", 0)],
+            placing: &ratio,
+            result: &format!(
+                "const SWAP: bool = {};\n{}",
+                packed.is_some(),
+                include_str!("../../../../shaders/conv2d_result.wgsl")
+            ),
+            dense_rows: false,
+            operands,
             epilogue: &epilogue,
             id,
             flops: 2 * macs as u64,
@@ -325,8 +348,18 @@ mod tests {
 
     #[test]
     fn convolutions_agree_with_the_reference() {
-        let variants =
-            ["tiled_64", "tiled_32:3", "subgroup_8", "direct_4x2", "direct_4x1:4", "direct_1x2", "direct_1x1"];
+        let variants = [
+            "tiled_64",
+            "packed_8",
+            "packed_4:2",
+            "packed_2",
+            "tiled_32:3",
+            "subgroup_8",
+            "direct_4x2",
+            "direct_4x1:4",
+            "direct_1x2",
+            "direct_1x1",
+        ];
         let fill = |_: &Region, arg: usize, i: usize| harness::noise(17 + arg as u32, i);
         let bound = |args: &[crate::backend::reference::Array], _: usize, _: usize, _: f64| {
             let k = args[1].shape[1..].iter().product::<usize>() as f64;

@@ -78,8 +78,14 @@ impl Epilogue {
         if self.lines.is_empty() { &[] } else { &["math"] }
     }
 
-    /// Bindings from number `first` on: the operands, `out` and `params`; and the functions that the result side calls.
-    pub fn bindings(&self, first: usize) -> (String, Vec<Bind>) {
+    /// True if the result overwrites an operand.
+    pub fn in_place(&self) -> bool {
+        self.in_place.is_some()
+    }
+
+    /// Bindings from number `first` on: the operands, `out` (of vec4 if `quads`) and `params`; and the functions that the result
+    /// side calls.
+    pub fn bindings(&self, first: usize, quads: bool) -> (String, Vec<Bind>) {
         let mut text = String::new();
         let mut binds = Vec::new();
         for (j, leaf) in self.leaves.iter().enumerate().filter(|(_, l)| !l.iota && self.in_place != Some(l.arg)) {
@@ -92,8 +98,9 @@ impl Epilogue {
             binds.push(Bind::Arg(leaf.arg));
         }
         let out = storage_type(self.out);
-        let _ =
-            writeln!(text, "@group(0) @binding({}) var<storage, read_write> out: array<{out}>;", first + binds.len());
+        let element = if quads { format!("vec4<{out}>") } else { out.to_string() };
+        let at = first + binds.len();
+        let _ = writeln!(text, "@group(0) @binding({at}) var<storage, read_write> out: array<{element}>;");
         binds.push(self.in_place.map_or(Bind::Out(0), |a| Bind::InPlace(a, 0)));
         let _ = writeln!(text, "@group(0) @binding({}) var<uniform> params: Params;", first + binds.len());
         let _ = writeln!(text, "fn epilogue(v: f32, c: Coord, i: u32) -> {out} {{");
@@ -112,7 +119,37 @@ impl Epilogue {
         let _ = writeln!(text, "{}    return {};\n}}", self.lines, expr::store(self.out, &self.result));
         (text, binds)
     }
+
+    /// The functions `put` (one element of a row; not if `quads`) and `put4` (four neighbours, as far as there are columns). They
+    /// come after `row_of` and `slot` of the result's text.
+    pub fn puts(&self, quads: bool) -> String {
+        let one =
+            "fn put(row: Row, n: u32, v: f32) {\n    let s = slot(row, n);\n    out[s.i] = epilogue(v, s.c, s.i);\n}\n";
+        if !quads {
+            return format!("{one}{PUT4}");
+        }
+        let part = |i: usize, at: &str| format!("epilogue(v.{at}, slot(row, n + {i}u).c, s.i + {i}u)");
+        format!(
+            "fn put4(row: Row, n: u32, v: vec4<f32>) {{\n    if (n < params.gemm.n) {{\n        let s = slot(row, n);\n        \
+             out[s.i / 4u] = vec4<{}>({}, {}, {}, {});\n    }}\n}}\n",
+            storage_type(self.out),
+            part(0, "x"),
+            part(1, "y"),
+            part(2, "z"),
+            part(3, "w"),
+        )
+    }
 }
+
+/// `put4` by means of `put`.
+pub(super) const PUT4: &str = "fn put4(row: Row, n: u32, v: vec4<f32>) {
+    for (var i = 0u; i < 4u; i++) {
+        if (n + i < params.gemm.n) {
+            put(row, n + i, v[i]);
+        }
+    }
+}
+";
 
 /// True if this argument is a slot (not an `Iota`).
 pub(super) fn is_slot(region: &Region, arg: usize) -> bool {

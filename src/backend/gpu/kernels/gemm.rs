@@ -1,6 +1,9 @@
-//! What matrix products and convolutions share: the kernel frames (`matmul_tiled`, `_subgroup`, `_direct`, `_combine`), which of
-//! them a shape gets, and how operands are loaded. It knows nothing of regions; `matmul.rs` and `conv2d.rs` do.
+//! What matrix products and convolutions share: the kernel frames (`matmul_tiled`, `_packed`, `_subgroup`, `_direct`, `_combine`) and
+//! their calls. It knows nothing of regions; `matmul.rs` and `conv2d.rs` do. `choice.rs` says which frame a shape gets.
 
+use super::choice::{Choice, Frame, Size};
+use super::epilogue::{Epilogue, PUT4};
+use super::packed::{self, Pack};
 use super::{Bind, Grid, KernelCall, ParamStruct, Params, Shader};
 use crate::backend::gpu::caps::GpuCaps;
 
@@ -39,194 +42,6 @@ impl Strided {
     }
 }
 
-/// A kernel frame with its register tile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Frame {
-    /// Workgroup tile of this side, 4 x 4 per invocation.
-    Tiled(u32),
-    /// One subgroup of this size per workgroup, 16 rows by 8 columns per lane.
-    Subgroup(u32),
-    /// Rows and vec4 columns per invocation.
-    Direct(u32, u32),
-}
-
-/// Names of all variants; a test or a tuning file may ask for one, with `:n` behind it to split k into n pieces.
-pub(super) const VARIANTS: &[(&str, Frame)] = &[
-    ("tiled_64", Frame::Tiled(64)),
-    ("tiled_32", Frame::Tiled(32)),
-    ("subgroup_8", Frame::Subgroup(8)),
-    ("subgroup_4", Frame::Subgroup(4)),
-    ("direct_4x2", Frame::Direct(4, 2)),
-    ("direct_4x1", Frame::Direct(4, 1)),
-    ("direct_1x2", Frame::Direct(1, 2)),
-    ("direct_1x1", Frame::Direct(1, 1)),
-];
-
-/// The names of [`VARIANTS`] and of the second pass, for the kernels' registry rows.
-pub(super) const VARIANT_NAMES: &[&str] = &[
-    "tiled_64",
-    "tiled_32",
-    "subgroup_8",
-    "subgroup_4",
-    "direct_4x2",
-    "direct_4x1",
-    "direct_1x2",
-    "direct_1x1",
-    "combine",
-];
-
-/// Sizes of a product.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Size {
-    pub m: usize,
-    pub n: usize,
-    pub k: usize,
-    pub batches: usize,
-    /// True for a convolution: four elements of b cost a computed address each.
-    pub gather: bool,
-}
-
-/// How a product is computed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Choice {
-    pub frame: Frame,
-    pub name: &'static str,
-    pub splits: u32,
-    pub chunk: u32,
-    /// Rows and columns exchanged.
-    pub swap: bool,
-}
-
-impl Frame {
-    /// Rows and columns of the tile of one workgroup (one invocation for `Direct`).
-    fn tile(self) -> (usize, usize) {
-        match self {
-            Frame::Tiled(t) => (t as usize, t as usize),
-            Frame::Subgroup(lanes) => (16, 8 * lanes as usize),
-            Frame::Direct(rows, cols) => (rows as usize, 4 * cols as usize),
-        }
-    }
-    /// k advances by this.
-    pub fn depth(self) -> usize {
-        if matches!(self, Frame::Tiled(_)) { 16 } else { 4 }
-    }
-    /// Tiles without splits.
-    fn tiles(self, size: Size) -> usize {
-        let (rows, cols) = self.tile();
-        size.m.div_ceil(rows) * size.n.div_ceil(cols) * size.batches
-    }
-    /// Stem of the frame's file.
-    pub fn stem(self) -> &'static str {
-        match self {
-            Frame::Tiled(_) => "matmul_tiled",
-            Frame::Subgroup(_) => "matmul_subgroup",
-            Frame::Direct(..) => "matmul_direct",
-        }
-    }
-    fn runs_on(self, caps: &GpuCaps) -> bool {
-        match self {
-            Frame::Tiled(t) => {
-                caps.max_invocations >= (t / 4) * (t / 4) && caps.workgroup_bytes >= 2 * 4 * 16 * (t + 1)
-            }
-            Frame::Subgroup(lanes) => caps.subgroups == Some((lanes, lanes)),
-            Frame::Direct(..) => true,
-        }
-    }
-}
-
-/// Chooses frame, orientation and splits; `swap` says whether rows and columns may be exchanged.
-pub(super) fn choose(stem: &str, size: Size, swap: bool, caps: &GpuCaps) -> Result<Choice, String> {
-    if let Some(wanted) = caps.wanted(stem) {
-        let (name, splits) = wanted.split_once(':').unwrap_or((wanted, "1"));
-        let swap = swap && name.ends_with('t');
-        let name = name.trim_end_matches("_t");
-        let splits = splits.parse().map_err(|_| format!("{stem}: bad number of splits in variant {wanted:?}"))?;
-        let &(name, frame) =
-            VARIANTS.iter().find(|v| v.0 == name).ok_or_else(|| format!("{stem} has no variant {wanted:?}"))?;
-        if !frame.runs_on(caps) {
-            return Err(format!("{stem}: variant {name} does not fit this adapter"));
-        }
-        return Ok(finished(name, frame, size, splits, swap));
-    }
-    if caps.software() { Ok(choose_software(size, swap, caps)) } else { Ok(choose_gpu(size, swap, caps)) }
-}
-
-fn finished(name: &'static str, frame: Frame, size: Size, splits: usize, swap: bool) -> Choice {
-    let depth = frame.depth();
-    let chunk = size.k.div_ceil(splits.max(1)).next_multiple_of(depth).max(depth);
-    Choice { frame, name, splits: size.k.div_ceil(chunk).max(1) as u32, chunk: chunk as u32, swap }
-}
-
-fn flipped(size: Size, swap: bool) -> Size {
-    if swap { Size { m: size.n, n: size.m, ..size } } else { size }
-}
-
-/// GPUs: workgroup tiles, the larger where enough of them fill the machine; thin products go without workgroup memory; a long k
-/// is split where too few workgroups would run.
-fn choose_gpu(size: Size, may_swap: bool, caps: &GpuCaps) -> Choice {
-    const BUSY: usize = 192;
-    let swap = may_swap && size.n < size.m && size.n <= 8;
-    let s = flipped(size, swap);
-    let thin = s.m <= 4 || s.n <= 4 || s.k <= 8;
-    let name = match (thin, s.m) {
-        (true, 1) => "direct_1x1",
-        (true, _) => "direct_4x1",
-        _ if Frame::Tiled(64).runs_on(caps) && Frame::Tiled(64).tiles(s) >= BUSY => "tiled_64",
-        _ if Frame::Tiled(32).runs_on(caps) => "tiled_32",
-        _ => "direct_4x1",
-    };
-    let frame = VARIANTS.iter().find(|v| v.0 == name).map_or(Frame::Direct(4, 1), |v| v.1);
-    let units = if thin { frame.tiles(s).div_ceil(64) } else { frame.tiles(s) };
-    let splits = if units < BUSY && s.k >= 512 { (BUSY / units.max(1)).min(s.k / 128).min(64) } else { 1 };
-    finished(name, frame, s, splits, swap)
-}
-
-/// Software adapters: the least estimated time. Costs in nanoseconds per SIMD group and 4 of k, fitted to lavapipe: a vec4 load 14,
-/// a gathered vec4 45, four multiply-adds of a vec4 2.7 each.
-fn choose_software(size: Size, may_swap: bool, caps: &GpuCaps) -> Choice {
-    let lanes = caps.subgroups.map_or(4, |s| s.0).clamp(4, 8) as f64;
-    let block = if size.gather { 180.0 } else { 56.0 };
-    let mut best: Option<(f64, Choice)> = None;
-    for &(name, frame) in VARIANTS {
-        let (step, store) = match frame {
-            Frame::Tiled(_) => continue,
-            Frame::Subgroup(_) if !frame.runs_on(caps) => continue,
-            Frame::Subgroup(lanes) => (14.0 * (16.0 / lanes as f64) + 2.0 * block + 260.0, 128.0 * 6.0),
-            Frame::Direct(rows, cols) => {
-                let (r, c) = (rows as f64, cols as f64);
-                (14.0 * r + block * c + 10.7 * r * c, 24.0 * r * c)
-            }
-        };
-        for swap in [false, true] {
-            if swap && !may_swap {
-                continue;
-            }
-            let s = flipped(size, swap);
-            let tiles = frame.tiles(s);
-            let target = if matches!(frame, Frame::Direct(..)) { 16 * lanes as usize } else { 16 };
-            for splits in [1, (target / tiles.max(1)).min(s.k / 64)] {
-                let choice = finished(name, frame, s, splits.max(1), swap);
-                let groups = match frame {
-                    Frame::Direct(..) => ((tiles * choice.splits as usize) as f64 / lanes).ceil(),
-                    _ => (tiles * choice.splits as usize) as f64,
-                };
-                let k = s.k.min(choice.chunk as usize).div_ceil(4) as f64;
-                let second = if choice.splits > 1 {
-                    2e4 + 1.5 * (s.m * s.n * s.batches * choice.splits as usize) as f64
-                } else {
-                    0.0
-                };
-                // Two threads at least share the groups.
-                let cost = (groups / 2.0).ceil() * (k * step + store + 150.0) + second;
-                if best.is_none_or(|b| cost < b.0) {
-                    best = Some((cost, choice));
-                }
-            }
-        }
-    }
-    best.map_or_else(|| finished("direct_4x1", Frame::Direct(4, 1), size, 1, false), |b| b.1)
-}
-
 /// What makes the calls of one product: the operand side of its text and its bindings, to which this module adds frame and splits.
 pub(super) struct Product<'a, P> {
     /// Label of the calls, or `None` for the frame's stem.
@@ -242,25 +57,34 @@ pub(super) struct Product<'a, P> {
     pub types: String,
     /// Functions that load the operands.
     pub loaders: String,
-    /// Declarations that loaders and `finish` share.
+    /// Declarations that loaders and the result share.
     pub placing: &'a str,
-    /// Text with `finish`.
+    /// Text with `Row`, `row_of` and `slot`.
     pub result: &'a str,
-    /// Elements of a and b, as `var<storage>` types, and their arguments.
-    pub operands: [(&'a str, usize); 2],
+    /// True if the columns of a row of the result are neighbours in memory, from a multiple of n on.
+    pub dense_rows: bool,
+    pub operands: Operands<'a>,
     /// Bindings and functions of the epilogue.
-    pub epilogue: &'a super::epilogue::Epilogue,
+    pub epilogue: &'a Epilogue,
     /// Number of this product among those of the region (for scratch).
     pub id: usize,
     pub flops: u64,
     pub bytes: u64,
 }
 
-/// The calls of a product: one, or two if k is split.
+/// Where a product reads its operands.
+pub(super) enum Operands<'a> {
+    /// In place: the elements of a and b in `var<storage>`, and their arguments.
+    Buffers([(&'a str, usize); 2]),
+    /// In textures that another call fills first.
+    Packed(Pack<'a>),
+}
+
+/// The calls of a product: one, one more before it if its operands are packed, and one more behind it if k is split.
 pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let Choice { frame, splits, chunk, .. } = p.choice;
     let Size { m, n, k, batches, .. } = p.size;
-    let (rows, cols) = frame.tile();
+    let (rows, cols) = frame.tile(caps);
     let (tiles_m, tiles_n) = (m.div_ceil(rows), n.div_ceil(cols));
     let tiles = tiles_m as u64 * tiles_n as u64 * splits as u64 * batches as u64;
     let partial = 4 * splits as u64 * batches as u64 * m as u64 * n as u64;
@@ -283,6 +107,7 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
     };
     (p.set)(&mut p.params, gemm);
     let params = Params::of(&p.params);
+    let sizes = include_str!("../../../../shaders/matmul_sizes.wgsl");
     let scratch = |write| Bind::Scratch { id: p.id, bytes: partial, write };
 
     let wg = match frame {
@@ -290,7 +115,6 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
         Frame::Direct(..) => 64,
         _ => 0,
     };
-    let sizes = include_str!("../../../../shaders/matmul_sizes.wgsl");
     let mut shader = Shader::new(frame.stem())
         .header(sizes)
         .header(&p.types)
@@ -300,29 +124,52 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
         // The first pass of a strided product finds its batches with the result's functions.
         shader = shader.header(p.placing);
     }
-    let [(a_type, a_arg), (b_type, b_arg)] = p.operands;
-    shader = shader
-        .header(format!("@group(0) @binding(0) var<storage, read> a: array<{a_type}>;"))
-        .header(format!("@group(0) @binding(1) var<storage, read> b: array<{b_type}>;"));
-    let mut bindings = vec![Bind::Arg(a_arg), Bind::Arg(b_arg)];
+    let mut out = Vec::new();
+    let mut bindings = match &p.operands {
+        Operands::Buffers([(a, a_arg), (b, b_arg)]) => {
+            shader = shader
+                .header(format!("@group(0) @binding(0) var<storage, read> a: array<{a}>;"))
+                .header(format!("@group(0) @binding(1) var<storage, read> b: array<{b}>;"));
+            vec![Bind::Arg(*a_arg), Bind::Arg(*b_arg)]
+        }
+        Operands::Packed(pack) => {
+            shader = shader.header(packed::READ);
+            out.push(pack.call(&[sizes, &p.types, p.placing], frame, params.clone(), caps)?);
+            pack.binds(false)
+        }
+    };
+    // Four neighbours of a row are one vec4 where every row begins at a multiple of four.
+    let fours = n % 4 == 0 && !matches!(frame, Frame::Packed(cols) if cols < 4);
     if splits > 1 {
+        let element = if fours { "vec4<f32>" } else { "f32" };
         shader = shader
-            .header("@group(0) @binding(2) var<storage, read_write> partial: array<f32>;")
+            .header(format!("@group(0) @binding(2) var<storage, read_write> partial: array<{element}>;"))
             .header("@group(0) @binding(3) var<uniform> params: Params;")
-            .header("fn store(at: Place, m: u32, n: u32, v: f32) {")
-            .header("    let g = params.gemm;")
-            .header("    partial[((at.split * g.batches + at.batch) * g.m + m) * g.n + n] = v;\n}");
+            .header("struct Row {\n    first: u32,\n}\nfn row_at(at: Place, m: u32) -> Row {\n    let g = params.gemm;")
+            .header("    return Row(((at.split * g.batches + at.batch) * g.m + m) * g.n);\n}");
+        shader = if fours {
+            shader
+                .header("fn put4(row: Row, n: u32, v: vec4<f32>) {\n    if (n < params.gemm.n) {")
+                .header("        partial[(row.first + n) / 4u] = v;\n    }\n}")
+        } else {
+            shader.header("fn put(row: Row, n: u32, v: f32) {\n    partial[row.first + n] = v;\n}").header(PUT4)
+        };
         bindings.push(scratch(true));
     } else {
-        let (text, binds) = p.epilogue.bindings(2);
+        let fours = fours && p.dense_rows && !p.epilogue.in_place();
+        let (text, binds) = p.epilogue.bindings(2, fours);
         shader = shader
             .header(text)
             .header(p.placing)
             .header(p.result)
-            .header("fn store(at: Place, m: u32, n: u32, v: f32) {\n    finish(at.batch, m, n, v);\n}");
+            .header("fn row_at(at: Place, m: u32) -> Row {\n    return row_of(at.batch, m);\n}")
+            .header(p.epilogue.puts(fours));
         bindings.extend(binds);
     }
     let (text, counts, groups) = match frame {
+        Frame::Packed(_) => {
+            (include_str!("../../../../shaders/matmul_packed.wgsl"), packed::counts(frame, caps), tiles)
+        }
         Frame::Tiled(t) => {
             (include_str!("../../../../shaders/matmul_tiled.wgsl"), vec![("TILE", t), ("LOADS", 64 / t)], tiles)
         }
@@ -339,7 +186,7 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
     };
     let source =
         shader.consts(&counts).common(&["index"]).common(p.epilogue.pieces()).body(expand(text, &counts)).build();
-    let mut out = vec![KernelCall {
+    out.push(KernelCall {
         label: p.label.unwrap_or(frame.stem()),
         variant: p.choice.name,
         source,
@@ -349,10 +196,10 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
         grid: Grid::linear(groups, caps.max_workgroups)?,
         flops: p.flops,
         bytes: p.bytes,
-    }];
+    });
     if splits > 1 {
         let wg = caps.flat_workgroup();
-        let (text, binds) = p.epilogue.bindings(1);
+        let (text, binds) = p.epilogue.bindings(1, false);
         let source = Shader::new("matmul_combine")
             .consts(&[("WG", wg)])
             .header(sizes)
@@ -361,6 +208,7 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
             .header("@group(0) @binding(0) var<storage, read> partial: array<f32>;")
             .header(text)
             .header(p.result)
+            .header(p.epilogue.puts(false))
             .common(&["index"])
             .common(p.epilogue.pieces())
             .body(include_str!("../../../../shaders/matmul_combine.wgsl"))

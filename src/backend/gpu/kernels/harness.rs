@@ -1,8 +1,9 @@
 //! Runs kernel calls on an adapter without the rest of the backend, and compares them with the reference: every sample of a
 //! kernel under every variant, and every mutation, which some sample must catch. Uses the one device of the test process.
 
-use super::{Bind, KernelCall, KernelInfo, Mutation};
+use super::{Bind, IMAGE_WIDTH, KernelCall, KernelInfo, Mutation};
 use crate::backend::gpu::caps::GpuCaps;
+use crate::backend::gpu::pipelines::binding_type;
 use crate::backend::reference::{Array, Precision, Values, eval};
 use crate::dtype::DType;
 use crate::plan::{Region, Source};
@@ -33,17 +34,18 @@ impl Gpu {
             label: Some(call.label),
             source: wgpu::ShaderSource::Wgsl(call.source.to_string().into()),
         });
-        let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-            count: None,
-        };
-        let mut entries: Vec<_> = (0u32..)
-            .zip(&call.bindings)
-            .map(|(i, b)| entry(i, wgpu::BufferBindingType::Storage { read_only: !b.writes() }))
+        let ty = wgpu::BufferBindingType::Uniform;
+        let uniform = wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
+        let types = call.bindings.iter().map(|b| binding_type(b.writes(), matches!(b, Bind::Image { .. })));
+        let entries: Vec<_> = (0u32..)
+            .zip(types.chain([uniform]))
+            .map(|(binding, ty)| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty,
+                count: None,
+            })
             .collect();
-        entries.push(entry(call.bindings.len() as u32, wgpu::BufferBindingType::Uniform));
         let layout =
             self.device().create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
         let pipeline_layout = self.device().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
@@ -129,6 +131,27 @@ pub(super) fn contents(region: &Region, fill: &dyn Fn(usize, usize) -> f64) -> (
 /// Bounds of the error of each result: `bound(reference arrays, output, element, exact value)`.
 pub(super) type Bound<'a> = &'a dyn Fn(&[Array], usize, usize, f64) -> f64;
 
+/// A scratch texture full of NaN.
+fn image(gpu: &Gpu, texels: u64, poison: &dyn Fn(usize) -> Vec<u32>) -> wgpu::TextureView {
+    let rows = texels.div_ceil(u64::from(IMAGE_WIDTH)).max(1) as u32;
+    let texture = gpu.device().create_texture_with_data(
+        gpu.queue(),
+        &wgpu::TextureDescriptor {
+            label: None,
+            size: wgpu::Extent3d { width: IMAGE_WIDTH, height: rows, depth_or_array_layers: 1 },
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format: wgpu::TextureFormat::Rgba32Float,
+            usage: wgpu::TextureUsages::STORAGE_BINDING,
+            view_formats: &[],
+        },
+        wgpu::util::TextureDataOrder::LayerMajor,
+        bytemuck::cast_slice(&poison((4 * IMAGE_WIDTH * rows) as usize)),
+    );
+    texture.create_view(&Default::default())
+}
+
 /// Runs the calls; `repeat` times for timing. Returns the words of the results and seconds per run.
 pub(super) fn run(
     gpu: &Gpu,
@@ -147,11 +170,21 @@ pub(super) fn run(
     let outs: Vec<wgpu::Buffer> = region.outs.iter().map(|o| storage(&poison(o.ty.shape.elems()))).collect();
     let status = storage(&[0; 16]);
     let mut scratch: BTreeMap<usize, wgpu::Buffer> = BTreeMap::new();
-    for call in calls {
-        for bind in &call.bindings {
-            if let Bind::Scratch { id, bytes, .. } = *bind {
+    let mut images: BTreeMap<usize, wgpu::TextureView> = BTreeMap::new();
+    let binds = || calls.iter().flat_map(|c| &c.bindings);
+    for bind in binds() {
+        match *bind {
+            Bind::Scratch { id, bytes, .. } => {
                 scratch.entry(id).or_insert_with(|| storage(&poison(bytes as usize / 4)));
             }
+            Bind::Image { id, .. } => {
+                let most = binds().map(|b| match *b {
+                    Bind::Image { id: other, texels, .. } if other == id => texels,
+                    _ => 0,
+                });
+                images.entry(id).or_insert_with(|| image(gpu, most.max().unwrap_or(0), &poison));
+            }
+            _ => {}
         }
     }
     let mut ready = Vec::new();
@@ -162,18 +195,17 @@ pub(super) fn run(
             contents: &call.params.bytes,
             usage: wgpu::BufferUsages::UNIFORM,
         });
-        let buffer = |b: &Bind| match *b {
-            Bind::Arg(a) => &args[a],
-            Bind::Out(o) => &outs[o],
-            Bind::InPlace(a, _) => &args[a],
-            Bind::Scratch { id, .. } => &scratch[&id],
-            Bind::Status => &status,
+        let resource = |b: &Bind| match *b {
+            Bind::Arg(a) => args[a].as_entire_binding(),
+            Bind::Out(o) => outs[o].as_entire_binding(),
+            Bind::InPlace(a, _) => args[a].as_entire_binding(),
+            Bind::Scratch { id, .. } => scratch[&id].as_entire_binding(),
+            Bind::Image { id, .. } => wgpu::BindingResource::TextureView(&images[&id]),
+            Bind::Status => status.as_entire_binding(),
         };
-        let bound = call.bindings.iter().map(buffer).chain([&params]);
-        let entries: Vec<_> = (0u32..)
-            .zip(bound)
-            .map(|(binding, b)| wgpu::BindGroupEntry { binding, resource: b.as_entire_binding() })
-            .collect();
+        let bound = call.bindings.iter().map(resource).chain([params.as_entire_binding()]);
+        let entries: Vec<_> =
+            (0u32..).zip(bound).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
         let group = gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &layout,

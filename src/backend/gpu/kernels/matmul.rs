@@ -1,9 +1,11 @@
 //! Matrix products: `Dot` regions, with their epilogue. Both operands are read in place through strides, so transposes and broadcast
 //! batches cost no copy. The frames and their choice are in `gemm.rs`.
 
+use super::choice::{self, Frame, Packing, Size};
 use super::epilogue::{Epilogue, MAX_EXTRA, is_slot};
-use super::gemm::{self, Gemm, Product, Size, Strided};
+use super::gemm::{self, Gemm, Operands, Product, Strided};
 use super::loader::Operand;
+use super::packed::{self, Pack};
 use super::sample::{region, repeated, stored};
 use super::{KernelCall, KernelInfo, Mutation, Serves, params};
 use crate::backend::gpu::caps::GpuCaps;
@@ -15,14 +17,16 @@ use crate::shape::{Shape, View, collapse};
 /// The registry row.
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Dot),
-    stems: &["matmul_tiled", "matmul_subgroup", "matmul_direct", "matmul_combine"],
-    variants: gemm::VARIANT_NAMES,
+    stems: &["matmul_tiled", "matmul_pack", "matmul_packed", "matmul_subgroup", "matmul_direct", "matmul_combine"],
+    variants: choice::VARIANT_NAMES,
     select,
     takes: |_, _, _| Err("not a composite".into()),
     strided: |_, _| true,
     samples,
     mutations: &[
         Mutation { stem: "matmul_tiled", find: "        workgroupBarrier();\n        for", replace: "        for" },
+        Mutation { stem: "matmul_pack", find: "c % 4u) * LANES", replace: "c % 4u + 1u) * LANES" },
+        Mutation { stem: "matmul_packed", find: "s1_3.w * p0_2.w", replace: "s1_2.w * p0_2.w" },
         Mutation { stem: "matmul_subgroup", find: "s1_3.w * q[3]", replace: "s1_3.z * q[3]" },
         Mutation { stem: "matmul_direct", find: "s3.z * p0[2]", replace: "s3.z * p0[1]" },
         Mutation { stem: "matmul_combine", find: "s < g.splits", replace: "s + 1u < g.splits" },
@@ -117,7 +121,8 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
     };
 
     let natural = Size { m, n, k, batches: batch.elems(), gather: false };
-    let choice = gemm::choose("matmul", natural, true, caps)?;
+    let texels = (m + n) * k.div_ceil(4) * natural.batches;
+    let choice = choice::choose("matmul", natural, Some(Packing { size: natural, texels }), true, caps)?;
     let swap = choice.swap;
     let size = if swap { Size { m: n, n: m, ..natural } } else { natural };
     let exact = k % choice.frame.depth() == 0;
@@ -134,7 +139,7 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
                 && v.offset % 4 == 0
                 && v.s[..3].iter().all(|s| s % 4 == 0)
         };
-        let lone = matches!(choice.frame, gemm::Frame::Tiled(_)) || name == "b";
+        let lone = matches!(choice.frame, Frame::Tiled(_) | Frame::Packed(_)) || name == "b";
         let (vec_k, vec_o) = (fits(inner, outer, k, outers), lone && fits(outer, inner, outers, k));
         let along_k = vec_k || (!vec_o && (!lone || inner == 1 || outer != 1));
         let of = if rows_of == 0 { ["params.a.s3", "params.a.s4"] } else { ["params.b.s4", "params.b.s3"] };
@@ -155,13 +160,29 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
     let (left, right) = if swap { (1, 0) } else { (0, 1) };
     let la = operand("a", starts[left], left, true);
     let lb = operand("b", starts[right], right, false);
-    let mut loaders = la.line();
-    if matches!(choice.frame, gemm::Frame::Tiled(_)) {
-        loaders += &lb.line();
-        loaders += &format!("const A_ALONG_K: bool = {};\nconst B_ALONG_K: bool = {};\n", la.along_k, lb.along_k);
-    } else {
-        loaders += &lb.block();
-    }
+    let along = format!("const A_ALONG_K: bool = {};\nconst B_ALONG_K: bool = {};\n", la.along_k, lb.along_k);
+    let buffers = [(la.element_type(), left), (lb.element_type(), right)];
+    let (loaders, operands) = match choice.frame {
+        Frame::Tiled(_) => (la.line() + &lb.line() + &along, Operands::Buffers(buffers)),
+        Frame::Packed(_) => {
+            let pack = Pack {
+                stem: "matmul_pack",
+                text: include_str!("../../../../shaders/matmul_pack.wgsl"),
+                loaders: la.block() + &lb.block() + &along,
+                operands: buffers,
+                texels: packed::texels([size.m, size.n, k, size.batches], choice.frame, caps),
+                invocations: ((size.m.div_ceil(4) + size.n.div_ceil(4)) * k.div_ceil(4) * size.batches) as u64,
+            };
+            (include_str!("../../../../shaders/matmul_line.wgsl").into(), Operands::Packed(pack))
+        }
+        _ => (la.line() + &lb.block(), Operands::Buffers(buffers)),
+    };
+    let placing = format!(
+        "const ONE_BATCH: bool = {};\n{}{}",
+        batch.len() <= 1,
+        packed::ratio([(m.max(n).div_ceil(4) * k.div_ceil(4) + 4) * natural.batches]),
+        include_str!("../../../../shaders/matmul_strided.wgsl")
+    );
     let elems = (m * k + k * n + m * n) * natural.batches;
     gemm::calls(
         Product {
@@ -178,9 +199,10 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
             batch: [sizes[1], sizes[2]],
             types: TYPES.into(),
             loaders,
-            placing: include_str!("../../../../shaders/matmul_strided.wgsl"),
+            placing: &placing,
             result: &format!("const SWAP: bool = {swap};\n{}", include_str!("../../../../shaders/matmul_result.wgsl")),
-            operands: [(la.element_type(), left), (lb.element_type(), right)],
+            dense_rows: !swap,
+            operands,
             epilogue: &epilogue,
             id: 0,
             flops: 2 * (m * n * k * natural.batches) as u64,
@@ -201,6 +223,11 @@ mod tests {
         let variants = [
             "tiled_64",
             "tiled_32",
+            "packed_8",
+            "packed_4",
+            "packed_2",
+            "packed_8_t:3",
+            "packed_4:2",
             "subgroup_8",
             "subgroup_4",
             "direct_4x2",

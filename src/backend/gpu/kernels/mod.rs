@@ -8,7 +8,9 @@ pub mod attention;
 pub mod batch_norm;
 mod call;
 pub mod check_index;
+mod choice;
 pub mod conv2d;
+mod conv2d_packed;
 pub mod copy_strided;
 pub mod cross_entropy;
 pub mod cumsum;
@@ -21,6 +23,7 @@ pub mod layer_norm;
 mod loader;
 pub mod matmul;
 pub mod operands;
+mod packed;
 pub mod pad;
 pub mod pointwise;
 pub mod pool;
@@ -36,7 +39,7 @@ pub mod take;
 pub mod take_along;
 
 pub(crate) use call::params;
-pub use call::{Bind, Grid, KernelCall, ParamStruct, Params};
+pub use call::{Bind, Grid, IMAGE_WIDTH, KernelCall, ParamStruct, Params};
 pub use shader::{Shader, repeat, repeat2, storage_type};
 
 use crate::backend::gpu::caps::GpuCaps;
@@ -172,7 +175,7 @@ pub fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String
     }
     let calls = (kernel.select)(region, caps)?;
     for call in &calls {
-        let buffers = call.bindings.len();
+        let buffers = call.bindings.iter().filter(|b| !matches!(b, Bind::Image { .. })).count();
         if buffers > caps.max_storage_buffers as usize {
             return Err(format!(
                 "{} binds {buffers} buffers, the adapter allows {}",

@@ -262,7 +262,7 @@ impl Operands {
             let (access, dtype) = match *bind {
                 Bind::Arg(i) => ("read", region.args[i].dtype),
                 Bind::InPlace(_, o) | Bind::Out(o) => ("read_write", region.outs[o].ty.dtype),
-                Bind::Scratch { .. } | Bind::Status => continue,
+                Bind::Scratch { .. } | Bind::Image { .. } | Bind::Status => continue,
             };
             let scalar = storage_type(dtype);
             let counter = self.counters.iter().any(|c| c.1 == b);

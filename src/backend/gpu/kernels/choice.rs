@@ -1,0 +1,232 @@
+//! Which kernel frame a product or convolution gets, in which orientation, and in how many pieces of k: by the adapter's class,
+//! or as a tuning file or a test wants it.
+
+use super::{IMAGE_WIDTH, packed};
+use crate::backend::gpu::caps::GpuCaps;
+
+/// A kernel frame with its register tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// Workgroup tile of this side, 4 x 4 per invocation.
+    Tiled(u32),
+    /// One subgroup per workgroup, 16 rows by this many columns per lane, from operands packed into textures.
+    Packed(u32),
+    /// One subgroup of this size per workgroup, 16 rows by 8 columns per lane.
+    Subgroup(u32),
+    /// Rows and vec4 columns per invocation.
+    Direct(u32, u32),
+}
+
+/// Names of all variants; a test or a tuning file may ask for one, with `:n` behind it to split k into n pieces.
+pub(super) const VARIANTS: &[(&str, Frame)] = &[
+    ("tiled_64", Frame::Tiled(64)),
+    ("tiled_32", Frame::Tiled(32)),
+    ("packed_8", Frame::Packed(8)),
+    ("packed_4", Frame::Packed(4)),
+    ("packed_2", Frame::Packed(2)),
+    ("subgroup_8", Frame::Subgroup(8)),
+    ("subgroup_4", Frame::Subgroup(4)),
+    ("direct_4x2", Frame::Direct(4, 2)),
+    ("direct_4x1", Frame::Direct(4, 1)),
+    ("direct_1x2", Frame::Direct(1, 2)),
+    ("direct_1x1", Frame::Direct(1, 1)),
+];
+
+/// The names of [`VARIANTS`] and of the second pass, for the kernels' registry rows.
+pub(super) const VARIANT_NAMES: &[&str] = &[
+    "tiled_64",
+    "tiled_32",
+    "packed_8",
+    "packed_4",
+    "packed_2",
+    "pack",
+    "subgroup_8",
+    "subgroup_4",
+    "direct_4x2",
+    "direct_4x1",
+    "direct_1x2",
+    "direct_1x1",
+    "combine",
+];
+
+/// Sizes of a product.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub batches: usize,
+    /// True for a convolution: four elements of b cost a computed address each.
+    pub gather: bool,
+}
+
+/// How a product is computed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    pub frame: Frame,
+    pub name: &'static str,
+    pub splits: u32,
+    pub chunk: u32,
+    /// Rows and columns exchanged.
+    pub swap: bool,
+}
+
+impl Frame {
+    /// Rows and columns of the tile of one workgroup (one invocation for `Direct`).
+    pub fn tile(self, caps: &GpuCaps) -> (usize, usize) {
+        match self {
+            Frame::Packed(cols) => (packed::ROWS, (cols * caps.lanes()) as usize),
+            Frame::Tiled(t) => (t as usize, t as usize),
+            Frame::Subgroup(lanes) => (16, 8 * lanes as usize),
+            Frame::Direct(rows, cols) => (rows as usize, 4 * cols as usize),
+        }
+    }
+    /// k advances by this.
+    pub fn depth(self) -> usize {
+        if matches!(self, Frame::Tiled(_)) { 16 } else { 4 }
+    }
+    /// Tiles without splits.
+    fn tiles(self, size: Size, caps: &GpuCaps) -> usize {
+        let (rows, cols) = self.tile(caps);
+        size.m.div_ceil(rows) * size.n.div_ceil(cols) * size.batches
+    }
+    /// Stem of the frame's file.
+    pub fn stem(self) -> &'static str {
+        match self {
+            Frame::Tiled(_) => "matmul_tiled",
+            Frame::Packed(_) => "matmul_packed",
+            Frame::Subgroup(_) => "matmul_subgroup",
+            Frame::Direct(..) => "matmul_direct",
+        }
+    }
+    /// The product as this frame computes it, if it can.
+    fn sees(self, size: Size, packing: Option<Packing>, caps: &GpuCaps) -> Option<Packing> {
+        if !self.runs_on(caps) {
+            return None;
+        }
+        if !matches!(self, Frame::Packed(_)) {
+            return Some(Packing { size, texels: 0 });
+        }
+        let packing = packing?;
+        let Size { m, n, k, batches, .. } = packing.size;
+        let most = u64::from(caps.image_rows) * u64::from(IMAGE_WIDTH);
+        let fits = |[m, n]: [usize; 2]| packed::texels([m, n, k, batches], self, caps).iter().all(|&t| t <= most);
+        (fits([m, n]) && fits([n, m])).then_some(packing)
+    }
+    fn runs_on(self, caps: &GpuCaps) -> bool {
+        match self {
+            Frame::Packed(_) => [4, 8, 16].contains(&caps.lanes()),
+            Frame::Tiled(t) => {
+                caps.max_invocations >= (t / 4) * (t / 4) && caps.workgroup_bytes >= 2 * 4 * 16 * (t + 1)
+            }
+            Frame::Subgroup(lanes) => caps.subgroups == Some((lanes, lanes)),
+            Frame::Direct(..) => true,
+        }
+    }
+}
+
+/// A product as `Frame::Packed` sees it: its own sizes (a convolution's rows and columns are exchanged and its k is padded there)
+/// and how many texels are packed first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packing {
+    pub size: Size,
+    pub texels: usize,
+}
+
+/// Chooses frame, orientation and splits; `swap` says whether rows and columns may be exchanged.
+pub(super) fn choose(
+    stem: &str,
+    size: Size,
+    packing: Option<Packing>,
+    swap: bool,
+    caps: &GpuCaps,
+) -> Result<Choice, String> {
+    if let Some(wanted) = caps.wanted(stem) {
+        let (name, splits) = wanted.split_once(':').unwrap_or((wanted, "1"));
+        let swap = swap && name.ends_with('t');
+        let name = name.trim_end_matches("_t");
+        let splits = splits.parse().map_err(|_| format!("{stem}: bad number of splits in variant {wanted:?}"))?;
+        let &(name, frame) =
+            VARIANTS.iter().find(|v| v.0 == name).ok_or_else(|| format!("{stem} has no variant {wanted:?}"))?;
+        let seen = frame.sees(size, packing, caps);
+        let size = seen.ok_or_else(|| format!("{stem}: variant {name} does not fit this adapter or these sizes"))?.size;
+        return Ok(finished(name, frame, size, splits, swap));
+    }
+    if caps.software() { Ok(choose_software(size, packing, swap, caps)) } else { Ok(choose_gpu(size, swap, caps)) }
+}
+
+fn finished(name: &'static str, frame: Frame, size: Size, splits: usize, swap: bool) -> Choice {
+    let depth = frame.depth();
+    let chunk = size.k.div_ceil(splits.max(1)).next_multiple_of(depth).max(depth);
+    Choice { frame, name, splits: size.k.div_ceil(chunk).max(1) as u32, chunk: chunk as u32, swap }
+}
+
+fn flipped(size: Size, swap: bool) -> Size {
+    if swap { Size { m: size.n, n: size.m, ..size } } else { size }
+}
+
+/// GPUs: workgroup tiles, the larger where enough of them fill the machine; thin products go without workgroup memory; a long k
+/// is split where too few workgroups would run.
+fn choose_gpu(size: Size, may_swap: bool, caps: &GpuCaps) -> Choice {
+    const BUSY: usize = 192;
+    let swap = may_swap && size.n < size.m && size.n <= 8;
+    let s = flipped(size, swap);
+    let thin = s.m <= 4 || s.n <= 4 || s.k <= 8;
+    let name = match (thin, s.m) {
+        (true, 1) => "direct_1x1",
+        (true, _) => "direct_4x1",
+        _ if Frame::Tiled(64).runs_on(caps) && Frame::Tiled(64).tiles(s, caps) >= BUSY => "tiled_64",
+        _ if Frame::Tiled(32).runs_on(caps) => "tiled_32",
+        _ => "direct_4x1",
+    };
+    let frame = VARIANTS.iter().find(|v| v.0 == name).map_or(Frame::Direct(4, 1), |v| v.1);
+    let units = if thin { frame.tiles(s, caps).div_ceil(64) } else { frame.tiles(s, caps) };
+    let splits = if units < BUSY && s.k >= 512 { (BUSY / units.max(1)).min(s.k / 128).min(64) } else { 1 };
+    finished(name, frame, s, splits, swap)
+}
+
+/// Software adapters: the least estimated time. Costs in nanoseconds per SIMD group and 4 of k, fitted to lavapipe: a vec4 load 14,
+/// a gathered vec4 45, a texel 4.3, four multiply-adds of a vec4 2.7 each; a texel is packed in 8.
+fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &GpuCaps) -> Choice {
+    let lanes = caps.subgroups.map_or(4, |s| s.0).clamp(4, 8) as f64;
+    let block = if size.gather { 180.0 } else { 56.0 };
+    let mut best: Option<(f64, Choice)> = None;
+    for &(name, frame) in VARIANTS {
+        let Some(Packing { size, texels }) = frame.sees(size, packing, caps) else { continue };
+        let (step, store) = match frame {
+            Frame::Tiled(_) => continue,
+            Frame::Packed(cols) => (20.0 + 22.0 * cols as f64, 16.0 * (15.0 + 8.0 * cols as f64)),
+            Frame::Subgroup(lanes) => (14.0 * (16.0 / lanes as f64) + 2.0 * block + 260.0, 128.0 * 6.0),
+            Frame::Direct(rows, cols) => {
+                let (r, c) = (rows as f64, cols as f64);
+                (14.0 * r + block * c + 10.7 * r * c, 24.0 * r * c)
+            }
+        };
+        for swap in [false, true] {
+            if swap && !may_swap {
+                continue;
+            }
+            let s = flipped(size, swap);
+            let tiles = frame.tiles(s, caps);
+            let target = if matches!(frame, Frame::Direct(..)) { 16 * lanes as usize } else { 16 };
+            for splits in [1, (target / tiles.max(1)).min(s.k / 64)] {
+                let choice = finished(name, frame, s, splits.max(1), swap);
+                let groups = match frame {
+                    Frame::Direct(..) => ((tiles * choice.splits as usize) as f64 / lanes).ceil(),
+                    _ => (tiles * choice.splits as usize) as f64,
+                };
+                let k = s.k.min(choice.chunk as usize).div_ceil(4) as f64;
+                let mut more = if texels > 0 { 2e4 + 4.0 * texels as f64 } else { 0.0 };
+                if choice.splits > 1 {
+                    more += 2e4 + 1.5 * (s.m * s.n * s.batches * choice.splits as usize) as f64;
+                }
+                // Two threads at least share the groups.
+                let cost = (groups / 2.0).ceil() * (k * step + store + 150.0) + more;
+                if best.is_none_or(|b| cost < b.0) {
+                    best = Some((cost, choice));
+                }
+            }
+        }
+    }
+    best.map_or_else(|| finished("direct_4x1", Frame::Direct(4, 1), size, 1, false), |b| b.1)
+}
