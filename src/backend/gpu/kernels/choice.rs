@@ -195,6 +195,8 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
         let Some(Packing { size, texels }) = frame.sees(size, packing, caps) else { continue };
         let (step, store) = match frame {
             Frame::Tiled(_) => continue,
+            // Measured on lavapipe (8 lanes) alone; SwiftShader (4) can take the variant by its tuning file.
+            Frame::Packed(_) if caps.lanes() < 8 => continue,
             Frame::Packed(cols) => (20.0 + 22.0 * cols as f64, 16.0 * (15.0 + 8.0 * cols as f64)),
             Frame::Subgroup(lanes) => (14.0 * (16.0 / lanes as f64) + 2.0 * block + 260.0, 128.0 * 6.0),
             Frame::Direct(rows, cols) => {
