@@ -141,6 +141,14 @@ pub struct Loaded {
     pub state: State,
 }
 
+impl Loaded {
+    /// The weights for use: averages, where the optimizer keeps them.
+    pub fn for_use(&self) -> Vec<(String, HostTensor)> {
+        let weights: Vec<(String, HostTensor)> = self.weights.iter().map(|(n, t)| (n.clone(), t.clone())).collect();
+        crate::train::average::for_use(&weights, &self.optimizer, self.state.step)
+    }
+}
+
 /// Writes the checkpoint `name` (such as `step-00000120`) below `run`; one of this name is replaced. Returns its folder.
 pub fn save(
     run: &Path,

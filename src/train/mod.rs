@@ -2,6 +2,7 @@
 //! what `kiln train` does with it: a run described by a `config` (a preset or a TOML file), its `task` (data and model),
 //! its folder (`folder`, `checkpoint`), and what it reports. Everything random follows from the seed.
 
+pub mod average;
 pub mod checkpoint;
 pub mod config;
 pub mod curvature;

@@ -3,11 +3,14 @@
 use crate::backend::Device;
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
+use crate::train::average;
 use crate::train::checkpoint::{self, FORMAT, Identity, Loaded, State};
 use crate::train::files::{load_weights, save_weights};
 use crate::train::folder::RunFolder;
 use crate::train::run::{Run, prepare};
+use crate::train::trainer::is_model_state;
 use crate::train::{Measures, Position, RunConfig, RunOptions, Task, Trainer};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -18,7 +21,35 @@ pub(super) struct Snapshot {
     pub state: State,
 }
 
+impl Snapshot {
+    /// The weights for use: averages, where the optimizer keeps them.
+    pub fn for_use(&self) -> Vec<(String, HostTensor)> {
+        average::for_use(&self.weights, &self.optimizer.iter().cloned().collect(), self.state.step)
+    }
+}
+
 impl Run {
+    /// Takes the best state of the run, model and averages, for its end. What was best is in memory, or after a resume in
+    /// its checkpoint.
+    pub(super) fn restore_best(&mut self) -> Result<()> {
+        let Some(best) = self.best.filter(|b| b.step != self.trainer.position().step) else { return Ok(()) };
+        let tensors: BTreeMap<String, HostTensor> = match (&self.kept_best, &self.folder) {
+            (Some(s), _) => s.weights.iter().chain(&s.optimizer).cloned().collect(),
+            (None, Some(folder)) => {
+                let place = folder.path().join(checkpoint::FOLDER).join(checkpoint::name(best.step));
+                let loaded = checkpoint::load(&place)?;
+                loaded.weights.into_iter().chain(loaded.optimizer).collect()
+            }
+            (None, None) => return Ok(()),
+        };
+        self.trainer.load(&tensors, true, "the best state of the run")?;
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let (weights, optimizer): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            tensors.into_iter().partition(|(name, _)| is_model_state(name));
+        let weights: Vec<(String, HostTensor)> = weights.into_iter().collect();
+        save_weights(&folder.weights(), &average::for_use(&weights, &optimizer, best.step))
+    }
+
     /// Continues a run from its newest whole checkpoint, or from its beginning if it has none. `path` is the run's folder,
     /// or that of one of its checkpoints, which it then continues from; later checkpoints go.
     pub fn resume(path: &Path, device: &Device, options: RunOptions) -> Result<Run> {
@@ -63,7 +94,7 @@ impl Run {
         if let Some(best) = state.best.filter(|_| !ahead.is_empty())
             && let Ok(best) = checkpoint::load(&run.join(checkpoint::FOLDER).join(checkpoint::name(best.step)))
         {
-            save_weights(&run.join("best.safetensors"), &best.weights.into_iter().collect::<Vec<_>>())?;
+            save_weights(&run.join("best.safetensors"), &best.for_use())?;
         }
         let (folder, lost) = RunFolder::reopen(&run, state.metrics_bytes)?;
         warnings.extend(lost);
@@ -109,13 +140,13 @@ impl Run {
             checkpoint::save(folder.path(), &checkpoint::name(s.state.step), &s.weights, &s.optimizer, &s.state)
         };
         if let Some(best) = self.unsaved_best.take() {
-            save_weights(&folder.best(), &best.weights)?;
+            save_weights(&folder.best(), &best.for_use())?;
             if best.state.step != now.state.step {
                 write(&best)?;
             }
         }
         write(&now)?;
-        save_weights(&folder.weights(), &now.weights)?;
+        save_weights(&folder.weights(), &now.for_use())?;
         checkpoint::prune(folder.path(), self.options.keep_checkpoints)
     }
 }
@@ -180,7 +211,7 @@ pub fn open(path: &Path, device: &Device, which: &WeightsOf) -> Result<Opened> {
             Ok(Some((loaded, _))) => {
                 let from = loaded.path.display();
                 warnings.push(format!("{e}; taking the weights of {from}, after update {}", loaded.state.step));
-                loaded.weights
+                loaded.for_use().into_iter().collect()
             }
             _ => return Err(e),
         },

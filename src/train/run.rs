@@ -14,6 +14,7 @@ use crate::train::probe::Probe;
 use crate::train::profile::Profile;
 use crate::train::resume::Snapshot;
 pub use crate::train::resume::{Opened, WeightsOf, open};
+use crate::train::stopping::Stopping;
 use crate::train::task::{Output, Part};
 use crate::train::trainer::is_model_state;
 pub use crate::train::watch::{EpochReport, RunOptions, Silent, Start, Stop, Summary, Watch, Watches};
@@ -23,6 +24,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+/// Under which name early stopping is among the callbacks.
+const STOPPING: &str = "early_stopping";
 /// Sampled texts at the end of a run on text.
 const SAMPLES: usize = 2;
 
@@ -43,6 +46,8 @@ pub struct Run {
     pub(super) best: Option<Best>,
     /// The best state, until it is on the disk.
     pub(super) unsaved_best: Option<Snapshot>,
+    /// The best state, if early stopping may go back to it.
+    pub(super) kept_best: Option<Snapshot>,
     pub(super) callbacks: BTreeMap<String, Value>,
     pub(super) warnings: Vec<String>,
     /// Compiled for histograms.
@@ -92,6 +97,7 @@ impl Run {
             in_a_row: 0,
             best: None,
             unsaved_best: None,
+            kept_best: None,
             callbacks: BTreeMap::new(),
             warnings: Vec::new(),
             probe: None,
@@ -149,7 +155,12 @@ impl Run {
         out.best = self.best;
         out.usage = self.trainer.usage().clone();
         out.interrupted = self.options.stop.requested();
-        if out.position.epoch >= self.config.epochs && !out.interrupted {
+        let over = out.position.epoch >= self.config.epochs || self.stopping().is_over(&self.config.early_stopping);
+        if over && !out.interrupted {
+            let e = &self.config.early_stopping;
+            if e.patience > 0 && e.restore_best {
+                self.restore_best()?;
+            }
             self.finish(&mut out, watch)?;
         }
         Ok(out)
@@ -157,7 +168,26 @@ impl Run {
 
     fn goes_on(&self, limit: u64) -> bool {
         let Position { epoch, step, .. } = self.trainer.position();
-        epoch < self.config.epochs && step < limit && !self.options.stop.requested()
+        let stopped = self.stopping().is_over(&self.config.early_stopping);
+        epoch < self.config.epochs && step < limit && !stopped && !self.options.stop.requested()
+    }
+
+    /// What early stopping remembers.
+    fn stopping(&self) -> Stopping {
+        let kept = self.callbacks.get(STOPPING).and_then(|v| serde_json::from_value(v.clone()).ok());
+        kept.unwrap_or_default()
+    }
+
+    /// True if the epoch with these measures is the best so far: by what early stopping looks at, else by the loss.
+    fn is_best(&mut self, measures: &Measures) -> bool {
+        let loss = measures.loss();
+        if self.config.early_stopping.patience == 0 {
+            return loss.is_finite() && self.best.is_none_or(|b| loss < b.loss);
+        }
+        let mut stopping = self.stopping();
+        let better = stopping.observe(&self.config.early_stopping, measures);
+        self.callbacks.insert(STOPPING.into(), json!(stopping));
+        better && loss.is_finite()
     }
 
     fn announce(&self, watch: &mut dyn Watch) {
@@ -239,9 +269,11 @@ impl Run {
             folder.log(&[line])?;
         }
         (out.train, out.validation) = (train, validation);
-        if loss.is_finite() && self.best.is_none_or(|b| loss < b.loss) {
+        if self.is_best(&validation.unwrap_or(train)) {
             self.best = Some(Best { step: position.step, epoch: position.epoch, loss });
             self.unsaved_best = self.folder.is_some().then(|| self.snapshot()).transpose()?;
+            let e = &self.config.early_stopping;
+            self.kept_best = (e.patience > 0 && e.restore_best).then(|| self.snapshot()).transpose()?;
         }
         watch.epoch(&report);
         if watch.wants_histograms() {
@@ -264,6 +296,7 @@ impl Run {
     }
 
     fn finish(&mut self, out: &mut Summary, watch: &mut dyn Watch) -> Result<()> {
+        self.trainer.use_average(true)?;
         let test = measure(&mut self.trainer, &self.task.test, self.config.batch)?;
         out.test = Some(test);
         watch.tested(out.position.step, &test);

@@ -49,7 +49,7 @@ pub struct Trainer {
     shuffle: bool,
     workers: usize,
     /// True while the averages stand in the weights' places.
-    averaged: bool,
+    pub(super) averaged: bool,
     pub(super) position: Position,
     specs: Vec<ParamSpec>,
     steps: BTreeMap<usize, Program>,
@@ -388,20 +388,6 @@ impl Trainer {
         let measures = self.measure(data, part, batch);
         self.use_average(was)?;
         measures
-    }
-
-    /// Exchanges the weights with their average, if the optimizer keeps one, or back. Training goes on with the weights.
-    pub fn use_average(&mut self, on: bool) -> Result<()> {
-        if self.averaged == on || self.position.step == 0 {
-            return Ok(());
-        }
-        self.averaged = on;
-        for state in self.specs.iter().filter_map(|s| optim::regularize::averaged(&s.name).map(|p| (&s.name, p))) {
-            let (average, weight) = (self.store.get(state.0)?, self.store.get(state.1)?);
-            self.store.insert(state.1, &average)?;
-            self.store.insert(state.0.clone(), &weight)?;
-        }
-        Ok(())
     }
 
     fn measure(&mut self, data: &dyn Dataset, part: &[usize], batch: usize) -> Result<Measures> {

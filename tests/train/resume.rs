@@ -13,10 +13,11 @@ pub fn contents(folder: &Path) -> (Vec<(String, Vec<u8>)>, String, String) {
     let (loaded, problems) = checkpoint::newest(folder).unwrap().unwrap();
     assert!(problems.is_empty(), "{problems:?}");
     let weights = load_weights(&folder.join("weights.safetensors")).unwrap();
-    assert_eq!(weights, loaded.weights, "weights are those of the checkpoint");
+    assert_eq!(weights, loaded.for_use().into_iter().collect(), "weights are those of the checkpoint");
     let best = loaded.state.best.unwrap();
     let kept = checkpoint::load(&folder.join("checkpoints").join(checkpoint::name(best.step))).unwrap();
-    assert_eq!(load_weights(&folder.join("best.safetensors")).unwrap(), kept.weights, "the best weights are kept");
+    let best = load_weights(&folder.join("best.safetensors")).unwrap();
+    assert_eq!(best, kept.for_use().into_iter().collect(), "the best weights are kept");
     let mut bits: Vec<(String, Vec<u8>)> =
         kept.weights.iter().map(|(n, t)| (format!("best.{n}"), t.as_bytes().to_vec())).collect();
     bits.extend(loaded.weights.iter().chain(&loaded.optimizer).map(|(n, t)| (n.clone(), t.as_bytes().to_vec())));
@@ -100,8 +101,41 @@ fn augmentation_averages_and_schedules_on_the_cpu() {
         ("loss", "{ kind = \"cross_entropy\", class_weights = \"balanced\" }"),
     ];
     check(&Device::open("cpu").unwrap(), config("digits-mlp", &keys), &[2, 4]);
-    let swa = [&keys[..14], &[("regularization.swa", "0.4"), ("early_stopping.patience", "1")]].concat();
+    let swa = [&keys[..14], &[("regularization.swa", "0.4"), ("train.workers", "0")]].concat();
     check(&Device::open("cpu").unwrap(), config("digits-mlp", &swa), &[5]);
+}
+
+/// A run that gets worse ends after its patience, with the weights of its best epoch; also when it was resumed meanwhile.
+#[test]
+fn early_stopping_takes_the_best_weights() {
+    let device = Device::open("cpu").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    // Steps far too large after the first epochs: one cycle up to a rate at which nothing is learnt.
+    let keys = [
+        ("epochs", "30"),
+        ("batch", "128"),
+        ("data.test", "0.5"),
+        ("data.validation", "0.3"),
+        ("optimizer", "{ kind = \"sgd\", lr = 40.0 }"),
+        ("schedule", "{ kind = \"one_cycle\", rise = 0.9 }"),
+        ("early_stopping.patience", "2"),
+    ];
+    let config = config("digits-mlp", &keys);
+    let (straight, stopped) = (dir.path().join("straight"), dir.path().join("stopped"));
+    let summary = into(&straight, config.clone(), &device, None);
+    let best = summary.best.unwrap();
+    assert_eq!(summary.position.epoch, best.epoch + 2, "two epochs without improvement");
+    assert!(summary.position.epoch < 30 && summary.test.is_some());
+    let weights = |folder: &Path, name: &str| load_weights(&folder.join(name)).unwrap();
+    assert_eq!(weights(&straight, "weights.safetensors"), weights(&straight, "best.safetensors"));
+    // Stopped after the best epoch, so that the resumed process finds the best weights on the disk only.
+    let after_best = best.step + 1;
+    assert!(into(&stopped, config, &device, Some(after_best)).test.is_none());
+    resume(&stopped, &device, None);
+    let file = |folder: &Path, name: &str| fs::read(folder.join(name)).unwrap();
+    for name in ["weights.safetensors", "best.safetensors", "metrics.jsonl"] {
+        assert_eq!(file(&straight, name), file(&stopped, name), "{name}");
+    }
 }
 
 #[test]
