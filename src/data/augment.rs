@@ -10,7 +10,7 @@ use crate::train::config::AugmentConfig;
 use std::sync::Arc;
 
 /// A data set whose batches are changed at random where a draw is given. The first field is what changes; if mixing is on,
-/// the last field, a class, becomes shares of all classes, f32 [classes].
+/// the last field, a class, becomes shares of all classes, f32 (classes).
 pub struct Augmented {
     inner: Arc<dyn Dataset>,
     how: AugmentConfig,

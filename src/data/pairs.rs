@@ -54,8 +54,8 @@ impl Pairs {
     }
 }
 
-/// Pairs as tokens: the source with its end, i32 [S]; the target from its beginning, i32 [T]; the target up to its end,
-/// i32 [T], where what pads is ignored by the loss.
+/// Pairs as tokens: the source with its end, i32 (S); the target from its beginning, i32 (T); the target up to its end,
+/// i32 (T), where what pads is ignored by the loss.
 #[derive(Debug, Clone)]
 pub struct PairTokens {
     lengths: [usize; 2],

@@ -200,11 +200,11 @@ impl Memory<'_> {
         for b in order {
             let block = self.blocks[b];
             let meets = |&t: &usize| block.from <= self.blocks[t].to && self.blocks[t].from <= block.to;
-            let free = tenants.iter_mut().filter(|(slot, blocks)| {
-                reuse && self.slots[slot.0 as usize].place == block.place && !blocks.iter().any(|t| meets(t))
-            });
             // Blocks come in descending size, so the last free slot is the smallest that is large enough.
-            match free.last() {
+            let free = tenants.iter_mut().rfind(|(slot, blocks)| {
+                reuse && self.slots[slot.0 as usize].place == block.place && !blocks.iter().any(meets)
+            });
+            match free {
                 Some((slot, blocks)) => {
                     slots[b] = *slot;
                     blocks.push(b);

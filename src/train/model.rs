@@ -111,7 +111,7 @@ pub fn cnn(
 }
 
 /// Layers of a configuration, one after the other; their scopes are their positions, as in torch's `Sequential`. The second
-/// input, if there is one, holds the lengths of padded sequences, i32 [N], or who is near whom in a graph, i32 [1, N, N].
+/// input, if there is one, holds the lengths of padded sequences, i32 (N), or who is near whom in a graph, i32 [1, N, N].
 #[derive(Debug, Clone)]
 pub struct Stack {
     /// The layers.

@@ -262,7 +262,7 @@ pub(super) fn series(config: &RunConfig, d: &data::Series) -> Result<Task> {
     Ok(Task { reader: Some(Box::new(reader)), ..task })
 }
 
-/// Values f32 [n, T, C] and lengths i32 [n].
+/// Values f32 (n, T, C) and lengths i32 (n).
 fn tensors(s: &Series) -> Result<[HostTensor; 2]> {
     let x = HostTensor::f32([s.len(), s.longest, s.dimensions], s.values.clone())?;
     Ok([x, HostTensor::i32([s.len()], s.lengths.clone())?])

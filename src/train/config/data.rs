@@ -203,9 +203,9 @@ section!(
 section!(
     /// Arrays.
     Npy {
-        /// The inputs, an array [n, ..].
+        /// The inputs, an array (n, ..).
         path: String = String::new(),
-        /// The targets: classes [n], or numbers [n, ..].
+        /// The targets: classes (n), or numbers (n, ..).
         targets: String = String::new(),
         /// Number of classes; 0: the targets are numbers.
         classes: usize = 0,
