@@ -14,5 +14,7 @@ mod programs;
 mod random_graphs;
 #[path = "device/recurrence.rs"]
 mod recurrence;
+#[path = "device/saturation.rs"]
+mod saturation;
 #[path = "device/steps.rs"]
 mod steps;

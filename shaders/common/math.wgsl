@@ -79,7 +79,9 @@ fn erf_(x: f32) -> f32 {
     let z = a * a;
     let p = 1.12837915 + z * (0.190401611 + z * (0.0527480529 + z * (0.00376539982 + z * (0.000284876469 + z * 2.05010755e-06))));
     let q = 1.0 + z * (0.502071776 + z * (0.114107079 + z * (0.0149687844 + z * (0.0011624802 + z * 3.80915956e-05))));
-    return select(clamp(a * p / q, -1.0, 1.0), x, is_nan(x));
+    // Exactly 1 beyond: x (1 + erf(x)) must vanish for x far below 0, and does not if the sum leaves half an ulp.
+    let y = select(clamp(a * p / q, -1.0, 1.0), sign(x), abs(x) >= 3.92);
+    return select(y, x, is_nan(x));
 }
 
 // The upper word of a * b.

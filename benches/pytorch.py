@@ -1,0 +1,78 @@
+"""The workloads of `kiln bench` in PyTorch on the CPU, with the same shapes: `python benches/pytorch.py`.
+
+For the comparison in the README only; nothing of kiln needs it. Prints the median of several samples in milliseconds,
+with as many threads as the machine has cores.
+"""
+
+import os
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+
+torch.set_num_threads(os.cpu_count())
+torch.manual_seed(0)
+
+
+def median_ms(run, samples=7, sample_seconds=0.03):
+    run()
+    run()
+    start = time.perf_counter()
+    run()
+    repeats = max(1, int(sample_seconds / max(time.perf_counter() - start, 1e-7)))
+    times = []
+    for _ in range(samples):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            run()
+        times.append((time.perf_counter() - start) / repeats)
+    return 1e3 * statistics.median(times)
+
+
+def forward_backward(f, *inputs):
+    leaves = [x.detach().clone().requires_grad_() for x in inputs]
+    cotangent = torch.randn_like(f(*leaves))
+
+    def run():
+        torch.autograd.grad(f(*leaves), leaves, cotangent)
+
+    return run
+
+
+def report(name, run):
+    print(f"{name:<28} {median_ms(run):>10.4f}", flush=True)
+
+
+for n in (512, 1024):
+    a, b = torch.randn(n, n), torch.randn(n, n)
+    report(f"matmul_{n}", lambda: a @ b)
+a, b = torch.randn(128, 784), torch.randn(784, 512)
+report("matmul_128x784x512", lambda: a @ b)
+a, b = torch.randn(32, 128, 64), torch.randn(32, 64, 128)
+report("bmm_32x128x64x128", lambda: a @ b)
+for name, n, c, size, o in (("32x16x28_32", 32, 16, 28, 32), ("8x64x32_64", 8, 64, 32, 64)):
+    x, w = torch.randn(n, c, size, size), torch.randn(o, c, 3, 3)
+    report(f"conv_{name}_fwd", lambda: F.conv2d(x, w, padding=1))
+    report(f"conv_{name}_fwdbwd", forward_backward(lambda x, w: F.conv2d(x, w, padding=1), x, w))
+x = torch.randn(4096, 1024)
+report("softmax_4096x1024", lambda: F.softmax(x, -1))
+q, k, v = (torch.randn(4, 8, 256, 64) for _ in range(3))
+for causal in (False, True):
+    name = "causal" if causal else "full"
+    sdpa = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    report(f"sdpa_{name}_fwd", lambda: sdpa(q, k, v))
+    report(f"sdpa_{name}_fwdbwd", forward_backward(sdpa, q, k, v))
+x, w, b = torch.randn(32, 64, 28, 28), torch.randn(64), torch.randn(64)
+norm = lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True)
+report("batchnorm_fwd", lambda: norm(x, w, b))
+report("batchnorm_fwdbwd", forward_backward(norm, x, w, b))
+x, w, b = torch.randn(4096, 512), torch.randn(512), torch.randn(512)
+norm = lambda x, w, b: F.layer_norm(x, (512,), w, b)
+report("layernorm_fwd", lambda: norm(x, w, b))
+report("layernorm_fwdbwd", forward_backward(norm, x, w, b))
+x, a, b, c = (torch.randn(4 << 20) for _ in range(4))
+report("elt_gelu_chain_4M_tensor", lambda: F.gelu(x * a + b) + c)
+report("sum_4M", lambda: x.sum())
+x = torch.randn(4096, 1024)
+report("sum_axis0_4096x1024", lambda: x.sum(0))
