@@ -4,6 +4,8 @@
 mod bad_input;
 #[path = "train/configs.rs"]
 mod configs;
+#[path = "train/critical.rs"]
+mod critical;
 #[path = "train/curves.rs"]
 mod curves;
 #[path = "train/kill.rs"]

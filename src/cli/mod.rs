@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod critical;
 pub mod devices;
 pub mod diagnose;
 mod dry_run;
@@ -37,6 +38,7 @@ enum Command {
     Runs(runs::RunsArgs),
     Report(runs::ReportArgs),
     Diagnose(diagnose::DiagnoseArgs),
+    Critical(critical::CriticalArgs),
     Devices(devices::DevicesArgs),
     Check(check::CheckArgs),
     Bench(bench::BenchArgs),
@@ -87,6 +89,7 @@ fn run(command: &Command) -> Result<Outcome> {
         Command::Runs(args) => runs::run(args),
         Command::Report(args) => runs::report(args),
         Command::Diagnose(args) => diagnose::run(args),
+        Command::Critical(args) => critical::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args).map(|()| Outcome::Good),

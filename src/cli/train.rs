@@ -1,6 +1,7 @@
 //! `kiln train`: trains a preset or a TOML file, resumes a run, or repeats a preset over seeds.
 
 use crate::backend::Device;
+use crate::cli::critical::after_training;
 use crate::cli::dry_run::dry_run;
 use crate::cli::folds::over_folds;
 use crate::cli::{DeviceArg, INTERRUPTED, Outcome, print_json};
@@ -86,6 +87,9 @@ pub struct TrainArgs {
     /// Which update is timed: late enough that everything is compiled.
     #[arg(long, value_name = "N", default_value_t = 10)]
     profile_update: u64,
+    /// At the end say what kind of point of the loss surface was reached, as `kiln critical RUN` does.
+    #[arg(long, conflicts_with_all = ["seeds", "folds"])]
+    critical: bool,
     /// Do not write report.html at the end.
     #[arg(long)]
     no_report: bool,
@@ -222,6 +226,9 @@ fn train(run: Run, device: &Device, args: &TrainArgs) -> Result<Outcome> {
             Ok(path) => console.note(&format!("report:  {}", path.display())),
             Err(e) => eprintln!("warning: no report: {e}"),
         }
+    }
+    if let Some(folder) = summary.folder.as_deref().filter(|_| args.critical && summary.test.is_some()) {
+        console.note(&after_training(folder, device)?.to_string());
     }
     if let Some((trace, text)) = timed.0 {
         console.note(&text);
