@@ -6,7 +6,7 @@ use kiln::grad::{checkpoint, grad, hvp};
 use kiln::ir::{OutputKind, Prim, Type};
 use kiln::nn::{Dropout, LayerNorm, Linear, Mode, Module, Params, Scope};
 use kiln::ops::Gelu;
-use kiln::plan::Plan;
+use kiln::plan::{Plan, Region, RegionKind, Step};
 use kiln::rng::Rng;
 use kiln::{Builder, DType, Graph, Tensor};
 
@@ -107,7 +107,7 @@ fn the_peak_of_a_deep_model_falls_by_more_than_half() {
 /// Products of a plan: those of the forward pass, those computed again, two per product in the backward pass.
 #[test]
 fn nothing_is_computed_more_than_twice() {
-    let dots = |plan: &Plan| plan.summary().regions[&kiln::plan::RegionKind::Dot];
+    let dots = |plan: &Plan| plan.summary().regions[&RegionKind::Dot];
     let (plain, blocks) =
         (dots(&planned(&deep(8, Marks::None, false))), dots(&planned(&deep(8, Marks::Blocks, false))));
     assert_eq!(plain, 8 * 6);
@@ -132,4 +132,28 @@ fn inner_values_can_be_asked_for() {
         assert_eq!(out[0].to_f64()[k], 2.0 * x.exp());
         assert!((out[1].to_f64()[k] - 2.0 * (2.0 * x).exp()).abs() <= 1e-12 * (2.0 * x).exp());
     }
+}
+
+/// The second sum over `h` is its last reader: alone it would run at once, to free `h`. It waits for the cotangent.
+#[test]
+fn what_is_computed_again_waits() {
+    let b = Builder::new();
+    let x = b.feed("x", DType::F32, [64, 8]);
+    let (w, v) = (b.state("w", DType::F32, [8, 128]), b.state("v", DType::F32, [64, 32]));
+    let h = x.matmul(&w);
+    let y = checkpoint(&b, || h.sum(&[1], false).exp());
+    let loss = y.reshape([1, 64]).matmul(&v).square().mean(&[], false);
+    for (i, g) in grad(&loss, &[&w, &v]).iter().enumerate() {
+        b.output(format!("{i}"), OutputKind::Fetch, g);
+    }
+    let plan = planned(&b.build().unwrap());
+    let sums_h = |r: &Region| r.kind == RegionKind::Reduce && r.args.iter().any(|a| a.view.shape.elems() == 64 * 128);
+    let cotangent = |r: &Region| r.kind == RegionKind::Dot && r.outs[0].ty.shape.elems() == 64;
+    let at = |wanted: &dyn Fn(&Region) -> bool| -> Vec<usize> {
+        let runs = plan.steps.iter().enumerate();
+        runs.filter(|(_, s)| matches!(s, Step::Run { region, .. } if wanted(region))).map(|(i, _)| i).collect()
+    };
+    let (sums, cotangents) = (at(&sums_h), at(&cotangent));
+    assert!(sums.len() == 2 && cotangents.len() == 1, "{plan}");
+    assert!(sums[0] < cotangents[0] && cotangents[0] < sums[1], "{plan}");
 }
