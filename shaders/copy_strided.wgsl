@@ -1,7 +1,9 @@
-// Copies a strided view into a strided place of the result. One invocation an element; words.
+// Copies strided views into strided places of the result, several views in one dispatch. One invocation an element; words.
+// The header declares the bindings, `PIECES` and `load(piece, at)`.
 
-struct Params {
-    count: u32,
+struct Piece {
+    // The first invocation that copies it; those of a piece end where the next one's start.
+    start: u32,
     rank: u32,
     from_offset: i32,
     to_offset: i32,
@@ -9,9 +11,13 @@ struct Params {
     from_strides: array<vec4<i32>, 2>,
     to_strides: array<vec4<i32>, 2>,
 }
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> out: array<u32>;
-@group(0) @binding(2) var<uniform> params: Params;
+struct Params {
+    count: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+    pieces: array<Piece, PIECES>,
+}
 
 override WG: u32 = 256u;
 
@@ -25,18 +31,22 @@ fn main(
     if i >= params.count {
         return;
     }
-    var rest = i;
-    var from_ = params.from_offset;
-    var to = params.to_offset;
-    for (var d = params.rank - 1u; d > 0u; d = d - 1u) {
-        let n = params.dims[d / 4u][d % 4u];
+    var p = 0u;
+    for (var q = 1u; q < PIECES; q = q + 1u) {
+        p = select(p, q, i >= params.pieces[q].start);
+    }
+    var rest = i - params.pieces[p].start;
+    var from_ = params.pieces[p].from_offset;
+    var to = params.pieces[p].to_offset;
+    for (var d = params.pieces[p].rank - 1u; d > 0u; d = d - 1u) {
+        let n = params.pieces[p].dims[d / 4u][d % 4u];
         let c = i32(rest % n);
         rest = rest / n;
-        from_ = from_ + c * params.from_strides[d / 4u][d % 4u];
-        to = to + c * params.to_strides[d / 4u][d % 4u];
+        from_ = from_ + c * params.pieces[p].from_strides[d / 4u][d % 4u];
+        to = to + c * params.pieces[p].to_strides[d / 4u][d % 4u];
     }
     // What remains is the outermost coordinate: contiguous copies, the usual ones, divide nothing.
-    from_ = from_ + i32(rest) * params.from_strides[0].x;
-    to = to + i32(rest) * params.to_strides[0].x;
-    out[u32(to)] = x[u32(from_)];
+    from_ = from_ + i32(rest) * params.pieces[p].from_strides[0].x;
+    to = to + i32(rest) * params.pieces[p].to_strides[0].x;
+    out[u32(to)] = load(p, u32(from_));
 }

@@ -3,6 +3,7 @@
 use crate::ir::Tensor;
 use crate::nn::linear::place;
 use crate::nn::{Init, Module, Scope};
+use crate::ops::PadMode;
 use crate::ops::conv::{ConvOptions, Padding};
 use std::panic::Location;
 
@@ -18,8 +19,10 @@ pub struct Conv<const N: usize> {
     pub kernel: [usize; N],
     /// Step of the window.
     pub stride: [usize; N],
-    /// Zeros around the input.
+    /// How much is put around the input.
     pub padding: Padding,
+    /// What is put there: zeros, as a rule.
+    pub padding_mode: PadMode,
     /// Distance between neighbouring elements of the window.
     pub dilation: [usize; N],
     /// Number of groups into which the channels split.
@@ -46,6 +49,7 @@ impl<const N: usize> Conv<N> {
             kernel: [kernel; N],
             stride: [1; N],
             padding: Padding::Valid,
+            padding_mode: PadMode::Constant(0.0),
             dilation: [1; N],
             groups: 1,
             bias: true,
@@ -60,6 +64,11 @@ impl<const N: usize> Conv<N> {
     /// The same with so many zeros on each side.
     pub fn padding(mut self, n: usize) -> Conv<N> {
         self.padding = Padding::Zeros(vec![n; N]);
+        self
+    }
+    /// The same with this around the input instead of zeros (torch's `padding_mode`).
+    pub fn padding_mode(mut self, mode: PadMode) -> Conv<N> {
+        self.padding_mode = mode;
         self
     }
     /// The same with this distance between elements of the window.
@@ -91,8 +100,27 @@ impl<const N: usize> Module for Conv<N> {
         let fan_in = per_group * self.kernel.iter().product::<usize>();
         let bias = self.bias.then(|| scope.param("bias", [o], Init::torch_bias(fan_in)));
         let mut options = ConvOptions::new(N).stride(self.stride).dilation(self.dilation).groups(g);
-        options.padding = self.padding.clone();
-        x.conv_nd(&weight, bias.as_ref(), &options)
+        if self.padding_mode == PadMode::Constant(0.0) {
+            options.padding = self.padding.clone();
+            return x.conv_nd(&weight, bias.as_ref(), &options);
+        }
+        let padded = x.pad_with(&self.pads(), self.padding_mode);
+        padded.conv_nd(&weight, bias.as_ref(), &options)
+    }
+}
+
+impl<const N: usize> Conv<N> {
+    /// What is put before and after each spatial dimension, the last one first.
+    fn pads(&self) -> Vec<(i64, i64)> {
+        let pads = |d: usize| match &self.padding {
+            Padding::Valid => (0, 0),
+            Padding::Zeros(n) => (n[d] as i64, n[d] as i64),
+            Padding::Same => {
+                let total = (self.dilation[d] * (self.kernel[d] - 1)) as i64;
+                (total / 2, total - total / 2)
+            }
+        };
+        (0..N).rev().map(pads).collect()
     }
 }
 

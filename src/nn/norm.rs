@@ -21,9 +21,16 @@ pub struct BatchNorm {
     pub momentum: Option<f64>,
     /// Whether there are a scale and a shift per channel.
     pub affine: bool,
+    /// Whether there are running statistics. Without them evaluation too normalises with those of the batch.
+    pub track_running_stats: bool,
 }
 
 impl BatchNorm {
+    /// torch's defaults: eps 1e-5, momentum 0.1, scale and shift, running statistics.
+    pub fn new(num_features: usize) -> BatchNorm {
+        BatchNorm { num_features, eps: 1e-5, momentum: Some(0.1), affine: true, track_running_stats: true }
+    }
+
     #[track_caller]
     fn forward(&self, op: &str, ranks: &[usize], scope: &Scope, x: &Tensor) -> Tensor {
         let (c, loc) = (self.num_features, Location::caller());
@@ -34,41 +41,31 @@ impl BatchNorm {
         }
         let affine =
             self.affine.then(|| (scope.param("weight", [c], Init::ONES), scope.param("bias", [c], Init::ZEROS)));
-        let mean = scope.buffer("running_mean", [c], Init::ZEROS);
-        let var = scope.buffer("running_var", [c], Init::ONES);
-        let count = scope.buffer_of("num_batches_tracked", Type::new(DType::I32, Shape::default()), Init::ZEROS);
-        if scope.training() {
-            scope.update("num_batches_tracked", &(&count + count.like(1.0)));
-        }
         let (weight, bias) = (affine.as_ref().map(|a| &a.0), affine.as_ref().map(|a| &a.1));
-        let (y, new_mean, new_var) = match scope.row_weight().filter(|_| scope.training()) {
+        let running = self.track_running_stats.then(|| Running::declare(scope, c));
+        let training = scope.training() || running.is_none();
+        let tracked = running.as_ref().map(|r| (&r.mean, &r.var));
+        let (y, moved) = match scope.row_weight().filter(|_| training) {
             Some(rows) if rows.elems() != x.size(0) => {
                 let detail = format!("{}: {} rows, but row weights {}", place(scope), x.size(0), rows.ty());
                 return x.fail(op, detail, loc);
             }
-            Some(rows) => self.weighted(x, rows, weight, bias, (&mean, &var)),
+            Some(rows) => self.weighted(x, rows, weight, bias, tracked),
             None => {
                 let out = x.batch_norm(&BatchNormOptions {
-                    running_mean: Some(&mean),
-                    running_var: Some(&var),
+                    running_mean: tracked.map(|t| t.0),
+                    running_var: tracked.map(|t| t.1),
                     weight,
                     bias,
-                    training: scope.training(),
+                    training,
                     momentum: self.batch_weight(),
                     eps: self.eps,
                 });
-                (out.output, out.running_mean.unwrap_or(mean.clone()), out.running_var.unwrap_or(var.clone()))
+                (out.output, out.running_mean.zip(out.running_var))
             }
         };
-        if scope.training() {
-            // The average of n batches from that of n - 1: moved by 1/n of the difference.
-            let n = (&count + count.like(1.0)).cast(DType::F32);
-            let averaged = |old: &Tensor, new: Tensor| match self.momentum {
-                Some(_) => new,
-                None => old + (new - old) / &n,
-            };
-            scope.update("running_mean", &averaged(&mean, new_mean));
-            scope.update("running_var", &averaged(&var, new_var));
+        if let (Some(running), Some((mean, var)), true) = (running, moved, scope.training()) {
+            running.update(scope, self.momentum.is_none(), mean, var);
         }
         y
     }
@@ -87,8 +84,8 @@ impl BatchNorm {
         rows: &Tensor,
         weight: Option<&Tensor>,
         bias: Option<&Tensor>,
-        running: (&Tensor, &Tensor),
-    ) -> (Tensor, Tensor, Tensor) {
+        running: Option<(&Tensor, &Tensor)>,
+    ) -> (Tensor, Option<(Tensor, Tensor)>) {
         let c = self.num_features;
         let mut along = vec![1; x.rank()];
         along[0] = x.size(0);
@@ -111,8 +108,37 @@ impl BatchNorm {
         let unbiased = var.reshape([c]) * (&n / (&n - 1.0).maximum(&n.like(1.0)));
         let share = self.batch_weight();
         let moved = |old: &Tensor, new: Tensor| old * (1.0 - share) + new.detach() * share;
-        let (mean, var) = (moved(running.0, mean.reshape([c])), moved(running.1, unbiased));
-        (y, mean, var)
+        (y, running.map(|r| (moved(r.0, mean.reshape([c])), moved(r.1, unbiased))))
+    }
+}
+
+/// The buffers of a [`BatchNorm`].
+struct Running {
+    mean: Tensor,
+    var: Tensor,
+    /// Batches so far.
+    count: Tensor,
+}
+
+impl Running {
+    fn declare(scope: &Scope, c: usize) -> Running {
+        Running {
+            mean: scope.buffer("running_mean", [c], Init::ZEROS),
+            var: scope.buffer("running_var", [c], Init::ONES),
+            count: scope.buffer_of("num_batches_tracked", Type::new(DType::I32, Shape::default()), Init::ZEROS),
+        }
+    }
+
+    /// New statistics after a batch; for an average over all batches those of the batch alone are given.
+    #[track_caller]
+    fn update(&self, scope: &Scope, average: bool, mean: Tensor, var: Tensor) {
+        let count = &self.count + self.count.like(1.0);
+        // The average of n batches from that of n - 1: moved by 1/n of the difference.
+        let n = count.cast(DType::F32);
+        let averaged = |old: &Tensor, new: Tensor| if average { old + (new - old) / &n } else { new };
+        scope.update("num_batches_tracked", &count);
+        scope.update("running_mean", &averaged(&self.mean, mean));
+        scope.update("running_var", &averaged(&self.var, var));
     }
 }
 
@@ -125,7 +151,7 @@ macro_rules! batch_norm {
         impl $name {
             /// With torch's defaults: eps 1e-5, momentum 0.1, scale and shift.
             pub fn new(num_features: usize) -> $name {
-                $name(BatchNorm { num_features, eps: 1e-5, momentum: Some(0.1), affine: true })
+                $name(BatchNorm::new(num_features))
             }
         }
 

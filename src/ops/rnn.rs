@@ -4,7 +4,7 @@
 //!
 //! There is no hand-written kernel for a cell either: the planner makes one pointwise region of it, with all its results
 //! (an epilogue of the product, for plain cells), so that a step is one product and one cell, and the same again backward,
-//! where the gradients of gates are also joined for the product. `tests/device/recurrence.rs` counts.
+//! where the region writes the gradients of the gates side by side for the product. `tests/device/recurrence.rs` counts.
 
 use crate::ir::{Builder, Tensor};
 use crate::ops::{Composite, VjpArgs};

@@ -19,6 +19,20 @@ pub enum PadMode {
     Circular,
 }
 
+impl PadMode {
+    /// The mode of this torch name; `value` is that of `constant`, and of `zeros` it is 0.
+    pub fn named(name: &str, value: f64) -> Option<PadMode> {
+        Some(match name {
+            "constant" => PadMode::Constant(value),
+            "zeros" => PadMode::Constant(0.0),
+            "reflect" => PadMode::Reflect,
+            "replicate" => PadMode::Replicate,
+            "circular" => PadMode::Circular,
+            _ => return None,
+        })
+    }
+}
+
 impl Tensor {
     /// The same elements in another shape, in which one size may be -1: what is left.
     #[track_caller]

@@ -14,13 +14,15 @@ pub struct Adam {
     pub eps: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
+    /// The weight decay shrinks the parameters instead, as [`AdamW`]'s does.
+    pub decoupled_weight_decay: bool,
     /// Divides by the largest second moment so far.
     pub amsgrad: bool,
 }
 
 impl Default for Adam {
     fn default() -> Adam {
-        Adam { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, amsgrad: false }
+        Adam { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, decoupled_weight_decay: false, amsgrad: false }
     }
 }
 
@@ -75,30 +77,53 @@ pub(crate) fn moments(cx: &UpdateCx, name: &str, g: &Tensor, betas: (f64, f64)) 
     (new_m, new_v)
 }
 
+/// A weight decay in one of its two forms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decay {
+    pub weight_decay: f64,
+    pub decoupled: bool,
+}
+
+impl Decay {
+    /// The gradient with the penalty's, unless that is decoupled.
+    #[track_caller]
+    pub fn of_gradient(self, p: &Tensor, g: &Tensor) -> Tensor {
+        decayed(p, g, if self.decoupled { 0.0 } else { self.weight_decay })
+    }
+
+    /// The parameter before the step: (1 - lr wd) p if the decay is decoupled.
+    #[track_caller]
+    pub fn of_parameter(self, cx: &UpdateCx, p: &Tensor) -> Tensor {
+        if self.decoupled && self.weight_decay != 0.0 {
+            p * (cx.num(1.0) - cx.lr() * self.weight_decay)
+        } else {
+            p.clone()
+        }
+    }
+}
+
 struct Rule {
     betas: (f64, f64),
     eps: f64,
-    l2: f64,
-    decoupled: f64,
+    decay: Decay,
     amsgrad: bool,
 }
 
 impl Rule {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
-        // The scalars of the step, once: lr / (1 - b1^t), sqrt(1 - b2^t), 1 - lr wd.
+        // The scalars of the step, once: lr / (1 - b1^t), sqrt(1 - b2^t).
         let step_size = cx.lr() / cx.one_minus_beta1_pow(self.betas.0);
         let root = cx.one_minus_pow(self.betas.1).sqrt();
-        let shrink = cx.num(1.0) - cx.lr() * self.decoupled;
         for ((name, p), g) in params.iter().zip(grads) {
-            let g = decayed(p, g, self.l2);
+            let g = self.decay.of_gradient(p, g);
             let (m, mut v) = moments(cx, name, &g, self.betas);
             if self.amsgrad {
                 let max = cx.state(name, "max_exp_avg_sq", p.shape(), Init::ZEROS);
                 v = max.maximum(&v);
                 cx.set_state(&max, &v);
             }
-            let kept = if self.decoupled == 0.0 { p.clone() } else { p * &shrink };
+            let kept = self.decay.of_parameter(cx, p);
             cx.set(name, p, &(kept - &step_size * m / (v.sqrt() / &root + self.eps)));
         }
     }
@@ -107,8 +132,8 @@ impl Rule {
 impl Optimizer for Adam {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
-        let Adam { betas, eps, weight_decay: l2, amsgrad } = *self;
-        Rule { betas, eps, l2, decoupled: 0.0, amsgrad }.update(cx, params, grads);
+        let Adam { betas, eps, weight_decay, decoupled_weight_decay: decoupled, amsgrad } = *self;
+        Rule { betas, eps, decay: Decay { weight_decay, decoupled }, amsgrad }.update(cx, params, grads);
     }
 
     fn describe(&self) -> String {
@@ -119,8 +144,8 @@ impl Optimizer for Adam {
 impl Optimizer for AdamW {
     #[track_caller]
     fn update(&self, cx: &UpdateCx, params: &[(String, Tensor)], grads: &[Tensor]) {
-        let AdamW { betas, eps, weight_decay: decoupled, amsgrad } = *self;
-        Rule { betas, eps, l2: 0.0, decoupled, amsgrad }.update(cx, params, grads);
+        let AdamW { betas, eps, weight_decay, amsgrad } = *self;
+        Rule { betas, eps, decay: Decay { weight_decay, decoupled: true }, amsgrad }.update(cx, params, grads);
     }
 
     fn describe(&self) -> String {

@@ -2,7 +2,7 @@
 
 use crate::ir::Tensor;
 use crate::nn::Init;
-use crate::optim::adam::moments;
+use crate::optim::adam::{Decay, moments};
 use crate::optim::sgd::decayed;
 use crate::optim::{Optimizer, UpdateCx};
 use crate::shape::Shape;
@@ -56,13 +56,21 @@ pub struct NAdam {
     pub eps: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
+    /// The weight decay shrinks the parameters instead: p *= 1 - lr wd first.
+    pub decoupled_weight_decay: bool,
     /// How fast mu approaches b1.
     pub momentum_decay: f64,
 }
 
 impl Default for NAdam {
     fn default() -> NAdam {
-        NAdam { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, momentum_decay: 0.004 }
+        NAdam {
+            betas: (0.9, 0.999),
+            eps: 1e-8,
+            weight_decay: 0.0,
+            decoupled_weight_decay: false,
+            momentum_decay: 0.004,
+        }
     }
 }
 
@@ -80,10 +88,11 @@ impl Optimizer for NAdam {
         let of_g = cx.lr() * (1.0 - now) / (1.0 - &new_product);
         let of_m = cx.lr() * &next / (1.0 - new_product * &next);
         let root = cx.one_minus_pow(self.betas.1).sqrt();
+        let decay = Decay { weight_decay: self.weight_decay, decoupled: self.decoupled_weight_decay };
         for ((name, p), g) in params.iter().zip(grads) {
-            let g = decayed(p, g, self.weight_decay);
+            let g = decay.of_gradient(p, g);
             let (m, v) = moments(cx, name, &g, self.betas);
-            cx.set(name, p, &(p - (&of_g * g + &of_m * m) / (v.sqrt() / &root + self.eps)));
+            cx.set(name, p, &(decay.of_parameter(cx, p) - (&of_g * g + &of_m * m) / (v.sqrt() / &root + self.eps)));
         }
     }
 
@@ -101,11 +110,13 @@ pub struct RAdam {
     pub eps: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
+    /// The weight decay shrinks the parameters instead: p *= 1 - lr wd first.
+    pub decoupled_weight_decay: bool,
 }
 
 impl Default for RAdam {
     fn default() -> RAdam {
-        RAdam { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 }
+        RAdam { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, decoupled_weight_decay: false }
     }
 }
 
@@ -145,14 +156,15 @@ impl Optimizer for RAdam {
             let rect = ((&r - 4.0) * (&r - 2.0) / r * (r_inf / ((r_inf - 4.0) * (r_inf - 2.0)))).sqrt();
             (known, &plain * rect * cx.one_minus_pow(b2).sqrt())
         });
+        let decay = Decay { weight_decay: self.weight_decay, decoupled: self.decoupled_weight_decay };
         for ((name, p), g) in params.iter().zip(grads) {
-            let g = decayed(p, g, self.weight_decay);
+            let g = decay.of_gradient(p, g);
             let (m, v) = moments(cx, name, &g, self.betas);
             let step = match &rectified {
                 Some((known, adaptive)) => known.select(&(adaptive / (v.sqrt() + self.eps)), &plain),
                 None => plain.clone(),
             };
-            cx.set(name, p, &(p - step * m));
+            cx.set(name, p, &(decay.of_parameter(cx, p) - step * m));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Fusion: which items run as one region. A product or convolution takes the pointwise items that only its result
 //! leads through (epilogue), a reduction those that only it reads (prologue), and what is left of the pointwise items
-//! merges along edges and between siblings that read the same tensor, into regions with several results.
+//! merges along edges and between siblings that read the same tensor, into regions with several results; at last these take
+//! the concatenations of what they compute.
 //!
 //! A merge is legal if no path leaves the cluster and comes back. Clusters with one exit cannot have such a path
 //! (it would be a cycle between items); merges of pointwise clusters search for one.
@@ -72,6 +73,7 @@ pub(super) fn fuse(items: &Items, limits: Limits, on: bool, accepts: &dyn Fn(&Cl
         f.prologues();
         f.edges();
         f.siblings();
+        f.joins();
     }
     f.sorted()
 }
@@ -261,6 +263,41 @@ impl Fuser<'_> {
                 if elems > 1 && large(pair[0]) && large(pair[1]) {
                     self.merge(self.of[pair[0]], self.of[pair[1]]);
                 }
+            }
+        }
+    }
+
+    /// Lets pointwise clusters write what they compute where a concatenation wants it: the gradients of a recurrent
+    /// cell's gates become one matrix without a pass of their own.
+    fn joins(&mut self) {
+        for c in 0..self.items.items.len() {
+            let item = &self.items.items[c];
+            if item.kind != RegionKind::Concat || item.outs[0].shape.elems() == 0 || !self.alone(c) {
+                continue;
+            }
+            let shape = item.args[0].shape();
+            // Constants that a copy writes out are no values of an index space.
+            let computed = |p: usize| {
+                let piece = &self.items.items[p];
+                piece.kind == RegionKind::Pointwise && piece.args.iter().any(|a| matches!(a, Arg::View { .. }))
+            };
+            let fits = |arg: &Arg| arg.item().is_some_and(computed) && arg.shape() == shape;
+            if !item.args.iter().all(fits) || !self.reads_whole(c, &|_| true) {
+                continue;
+            }
+            let pieces: Vec<usize> = item.reads().collect();
+            for pair in pieces.windows(2) {
+                self.merge(self.of[pair[0]], self.of[pair[1]]);
+            }
+            let home = self.of[pieces[0]];
+            let Some(old) = self.clusters[home].clone().filter(|_| pieces.iter().all(|&p| self.of[p] == home)) else {
+                continue;
+            };
+            let mut cluster = old;
+            cluster.members.insert(cluster.members.partition_point(|&m| m < c), c);
+            let legal = cluster.kind == RegionKind::Pointwise && cluster.members.len() <= MAX_CLUSTER;
+            if legal && self.small(&cluster) && !self.reaches(home, self.of[c]) && !self.reaches(self.of[c], home) {
+                self.replace(home, cluster);
             }
         }
     }

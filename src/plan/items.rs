@@ -30,13 +30,15 @@ pub(super) enum Arg {
 }
 
 impl Arg {
-    fn shape(&self) -> &Shape {
+    /// Its shape.
+    pub fn shape(&self) -> &Shape {
         match self {
             Arg::Const(_, s) => s,
             Arg::View { view, .. } => &view.shape,
         }
     }
-    fn dtype(&self) -> DType {
+    /// Its element type.
+    pub fn dtype(&self) -> DType {
         match self {
             Arg::Const(s, _) => s.dtype(),
             Arg::View { dtype, .. } => *dtype,

@@ -21,9 +21,9 @@ pub use text::Summary;
 
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::ir::{Graph, Type};
+use crate::ir::{Graph, Prim, Type, Value};
 use crate::passes;
-use crate::shape::View;
+use crate::shape::{Shape, View};
 
 /// A piece of memory that a plan uses, in one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,7 +97,8 @@ pub enum RegionKind {
     /// Only pointwise nodes, constants (`Const`, then `Reshape` to ones and `Broadcast` where the rank asks for them), and
     /// `Random`; every argument and result has one shape, but for the counter of a `Random`, which is a `u32[4]` of its
     /// own. Several results are possible; a result may be an argument as it is. A plain copy is a body with one argument
-    /// (or one constant) and no pointwise nodes.
+    /// (or one constant) and no pointwise nodes. A result may also be a `Concat` of equally large values of the region
+    /// (seen through a `Reshape` where the index space is written otherwise): see [`Region::written`].
     Pointwise,
     /// Pointwise nodes as for `Pointwise`, then one `Reduce` over them; its value is the only result. `Reduce` keeps dimensions as 1.
     Reduce,
@@ -141,6 +142,37 @@ pub struct Region {
     pub outs: Vec<Target>,
     /// For each result, the argument whose memory it takes over: same slot, identity view, elements read before they are written.
     pub in_place: Vec<Option<usize>>,
+}
+
+/// What a pointwise region writes into one of its results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The values, of equal size: several for a `Concat`, else one.
+    pub pieces: Vec<Value>,
+    /// Elements of a piece that lie together: element `i` of piece `p` of `n` goes to `(i / run * n + p) * run + i % run`.
+    pub run: usize,
+}
+
+impl Region {
+    /// What a pointwise region writes into result `k`.
+    pub fn written(&self, k: usize) -> Written {
+        let value = self.body.outputs[k].value;
+        let node = self.body.node(value.node);
+        let Prim::Concat { axis } = node.prim else {
+            return Written { pieces: vec![value], run: self.body.shape(value).elems().max(1) };
+        };
+        let run = self.body.shape(node.args[0])[axis..].iter().product();
+        let inside = |v: &Value| match self.body.node(v.node).prim {
+            Prim::Reshape(_) => self.body.node(v.node).args[0],
+            _ => *v,
+        };
+        Written { pieces: node.args.iter().map(inside).collect(), run }
+    }
+
+    /// The index space of a pointwise region: the shape of its values but for those that it joins.
+    pub fn space(&self) -> &Shape {
+        self.body.shape(self.written(0).pieces[0])
+    }
 }
 
 /// One step of a plan.

@@ -87,6 +87,9 @@ pub(super) fn region(
                 }
             });
         }
+        if looped && item.kind == RegionKind::Concat {
+            b.in_own_shape(&mut args, item);
+        }
         let mut prim = item.prim.clone();
         if let Some(Prim::Random { shape, .. }) = &mut prim {
             *shape = cluster.shape.clone();
@@ -146,6 +149,17 @@ impl Body<'_> {
         self.args.push(Operand { source, view: view.clone(), dtype: ty.dtype });
         self.known.insert((base, view), value);
         value
+    }
+
+    /// The values that an item joins, in the shapes in which it joins them.
+    fn in_own_shape(&mut self, values: &mut [Value], item: &Item) {
+        for (value, arg) in values.iter_mut().zip(&item.args) {
+            if self.graph.shape(*value) != arg.shape() {
+                let ty = Type { dtype: arg.dtype(), shape: arg.shape().clone() };
+                let node = self.push(Prim::Reshape(ty.shape.clone()), vec![*value], vec![ty], item);
+                *value = Value { node, out: 0 };
+            }
+        }
     }
 
     /// A constant repeated to the index space: `Const`, `Reshape` to ones, `Broadcast`.

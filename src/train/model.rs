@@ -190,7 +190,7 @@ impl Stack {
                 fail("(N, C), (N, C, L) or (N, C, H, W)")
             }
             LayerConfig::BatchNorm { eps, momentum } => {
-                let norm = BatchNorm { num_features: x.size(1), eps: *eps, momentum: Some(*momentum), affine: true };
+                let norm = BatchNorm { eps: *eps, momentum: Some(*momentum), ..BatchNorm::new(x.size(1)) };
                 match x.rank() {
                     4 => BatchNorm2d(norm).forward(scope, x),
                     _ => BatchNorm1d(norm).forward(scope, x),

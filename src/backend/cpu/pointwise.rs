@@ -4,43 +4,82 @@ use super::Job;
 use super::memory::Words;
 use super::par;
 use super::program::{BLOCK, Program, Request};
-use super::runner::Runner;
+use super::runner::{Runner, Scratch};
 use super::source::{Arg, Bound};
 use crate::ir::NodeId;
+use crate::plan::Written;
 
 /// Elements per task: enough blocks that a task's constants do not matter.
 const GRAIN: usize = 32 * BLOCK;
 
 /// The job of a pointwise region, or `None` if the body has other nodes.
 pub(super) fn job(bound: &Bound) -> Option<Job> {
+    let written: Vec<Written> = (0..bound.outs.len()).map(|k| bound.region.written(k)).collect();
     let program = Program::compile(&Request {
         body: &bound.region.body,
         args: &bound.args,
         overwritten: (0..bound.args.len()).map(|a| bound.is_overwritten(a)).collect(),
         root: None,
-        results: bound.region.body.outputs.iter().map(|o| o.value).collect(),
+        results: written.iter().flat_map(|w| w.pieces.iter().copied()).collect(),
         direct: true,
     })?;
-    let n = bound.outs.first()?.elems();
-    if bound.outs.iter().any(|o| o.elems() != n) {
+    let n = bound.region.space().elems();
+    if bound.outs.iter().zip(&written).any(|(o, w)| o.elems() != n * w.pieces.len()) {
         return None;
     }
     let (args, outs) = (bound.args.clone(), bound.outs.clone());
+    let joined: usize = written.iter().map(|w| w.pieces.len()).filter(|&p| p > 1).sum();
     Some(Box::new(move || {
         par::pieces(n, GRAIN, program.cost, |start, end| {
             let mut runner = Runner::new(&program, &args, end - start);
-            let mut targets: Vec<Words> = outs.iter().map(|o| o.words().at(start)).collect();
+            // What is joined comes to lie in rows; a block of it is computed beside them.
+            let mut beside = Scratch::new(joined * BLOCK);
+            let mut targets: Vec<Words> = Vec::with_capacity(program.results.len());
             let mut at = start;
             while at < end {
                 let len = BLOCK.min(end - at);
+                targets.clear();
+                let mut next = beside.ptr();
+                for (out, w) in outs.iter().zip(&written) {
+                    if w.pieces.len() == 1 {
+                        targets.push(out.words().at(at));
+                        continue;
+                    }
+                    for _ in &w.pieces {
+                        targets.push(next);
+                        next = next.at(BLOCK);
+                    }
+                }
                 // SAFETY: blocks of different pieces are disjoint, and end at the number of elements.
                 unsafe { runner.block(at, len, None, &targets) };
-                targets.iter_mut().for_each(|t| *t = t.at(len));
+                let mut results = targets.iter();
+                for (out, w) in outs.iter().zip(&written) {
+                    for (p, from) in results.by_ref().take(w.pieces.len()).enumerate().filter(|_| w.pieces.len() > 1) {
+                        // SAFETY: a block's rows in the result are its own, as its elements are.
+                        unsafe { to_rows(*from, out.words(), at, len, w.run, (p, w.pieces.len())) };
+                    }
+                }
                 at += len;
             }
         });
         Ok(())
     }))
+}
+
+/// Copies elements `start .. start + len` of piece `p` of `n` to their rows in the joined result.
+///
+/// # Safety
+/// `from` has `len` words; the places of these elements are inside `to`, and no other thread touches them.
+unsafe fn to_rows(from: Words, to: Words, start: usize, len: usize, run: usize, (p, n): (usize, usize)) {
+    let mut done = 0;
+    while done < len {
+        let (row, column) = ((start + done) / run, (start + done) % run);
+        let count = (run - column).min(len - done);
+        let place = to.at((row * n + p) * run + column);
+        // SAFETY: as the caller promises.
+        unsafe { place.u32s_mut(count).copy_from_slice(from.at(done).u32s(count)) };
+        done += count;
+    }
 }
 
 /// What follows a matmul or convolution: a program on its values, or nothing.

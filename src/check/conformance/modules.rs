@@ -11,6 +11,7 @@ use crate::nn::{
     Linear, Lstm, Masks, Mode, Module, MultiheadAttention, MultiheadOptions, PRelu, Params, Rnn, RnnConfig, Scope,
     TransformerConfig, TransformerDecoderLayer, TransformerEncoderLayer,
 };
+use crate::ops::PadMode;
 use crate::ops::conv::Padding;
 
 /// Runs one case: parameters and buffers are feeds of the case's tensors, gradients and new buffers are results.
@@ -69,10 +70,11 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
     let one = |module: &dyn Module| -> Result<Vec<Tensor>> { Ok(vec![module.forward(s, &x.arg("input")?)]) };
     let batch_norm = || -> Result<BatchNorm> {
         Ok(BatchNorm {
-            num_features: need("num_features")?,
             eps: a.float("eps", 1e-5)?,
             momentum: if a.has("momentum") { a.opt_float("momentum")? } else { Some(0.1) },
             affine: a.flag("affine", true)?,
+            track_running_stats: a.flag("track_running_stats", true)?,
+            ..BatchNorm::new(need("num_features")?)
         })
     };
     let rnn = || -> Result<RnnConfig> {
@@ -98,6 +100,7 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
                 Some(word) => return Err(unsupported(format!("padding {word:?} of Conv2d"))),
                 None => Padding::Zeros(pair(a, "padding", 0)?.to_vec()),
             };
+            let mode = a.word("padding_mode", "zeros")?;
             one(&Conv2d {
                 in_channels: need("in_channels")?,
                 out_channels: need("out_channels")?,
@@ -107,6 +110,8 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
                 dilation: pair(a, "dilation", 1)?,
                 groups: a.count("groups", 1)?,
                 bias: a.flag("bias", true)?,
+                padding_mode: PadMode::named(&mode, 0.0)
+                    .ok_or_else(|| unsupported(format!("padding mode {mode:?}")))?,
                 init: Init::TORCH_WEIGHT,
             })
         }

@@ -73,6 +73,7 @@ fn build(case: &Case) -> Result<Box<dyn Optimizer>> {
     let betas = || pair("betas", (0.9, 0.999));
     let eps = |default: f64| a.float("eps", default);
     let wd = || a.float("weight_decay", 0.0);
+    let decoupled = || a.flag("decoupled_weight_decay", false);
     let rule: Box<dyn Optimizer> = match case.name.as_str() {
         "SGD" => Box::new(Sgd {
             momentum: a.float("momentum", 0.0)?,
@@ -82,7 +83,8 @@ fn build(case: &Case) -> Result<Box<dyn Optimizer>> {
             ..Sgd::new()
         }),
         "Adam" => {
-            Box::new(Adam { betas: betas()?, eps: eps(1e-8)?, weight_decay: wd()?, amsgrad: a.flag("amsgrad", false)? })
+            let (weight_decay, decoupled_weight_decay, amsgrad) = (wd()?, decoupled()?, a.flag("amsgrad", false)?);
+            Box::new(Adam { betas: betas()?, eps: eps(1e-8)?, weight_decay, decoupled_weight_decay, amsgrad })
         }
         "AdamW" => Box::new(AdamW {
             betas: betas()?,
@@ -95,9 +97,15 @@ fn build(case: &Case) -> Result<Box<dyn Optimizer>> {
             betas: betas()?,
             eps: eps(1e-8)?,
             weight_decay: wd()?,
+            decoupled_weight_decay: decoupled()?,
             momentum_decay: a.float("momentum_decay", 0.004)?,
         }),
-        "RAdam" => Box::new(RAdam { betas: betas()?, eps: eps(1e-8)?, weight_decay: wd()? }),
+        "RAdam" => Box::new(RAdam {
+            betas: betas()?,
+            eps: eps(1e-8)?,
+            weight_decay: wd()?,
+            decoupled_weight_decay: decoupled()?,
+        }),
         "Adagrad" => Box::new(Adagrad {
             lr_decay: a.float("lr_decay", 0.0)?,
             initial_accumulator_value: a.float("initial_accumulator_value", 0.0)?,

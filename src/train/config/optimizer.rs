@@ -78,6 +78,8 @@ optimizers! {
         eps: f64 = 1e-8,
         /// L2 penalty.
         weight_decay: f64 = 0.0,
+        /// The weight decay shrinks the parameters instead, as that of adamw.
+        decoupled_weight_decay: bool = false,
         /// Divides by the largest second moment so far.
         amsgrad: bool = false,
     }
@@ -109,6 +111,8 @@ optimizers! {
         eps: f64 = 1e-8,
         /// L2 penalty.
         weight_decay: f64 = 0.0,
+        /// The weight decay shrinks the parameters instead, as that of adamw.
+        decoupled_weight_decay: bool = false,
         /// How fast the momentum approaches the first beta.
         momentum_decay: f64 = 0.004,
     }
@@ -120,6 +124,8 @@ optimizers! {
         eps: f64 = 1e-8,
         /// L2 penalty.
         weight_decay: f64 = 0.0,
+        /// The weight decay shrinks the parameters instead, as that of adamw.
+        decoupled_weight_decay: bool = false,
     }
     /// Rates by the sum of all squared gradients.
     Adagrad "adagrad" {

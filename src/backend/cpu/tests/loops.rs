@@ -54,6 +54,21 @@ fn binary_functions_agree_for_all_types() {
 }
 
 #[test]
+fn results_are_joined_in_rows() {
+    let mut rng = Rng::named(35, "cpu/joined");
+    for (shape, axis) in [([7, 131], 1), ([7, 131], 0), ([2000, 3], 1), ([1500, 1], 1), ([1, 3000], 1)] {
+        let given = [Given::floats(&mut rng, &shape), Given::floats(&mut rng, &shape)];
+        check("joined", Pointwise, &given, &[], FEW_ULPS, |b, x| {
+            let (sum, product) = (&x[0] + &x[1], &x[0] * &x[1]);
+            let rows = b.apply(Prim::Concat { axis }, &[&sum, &product, &x[0], &product]);
+            let turned = [shape[1], shape[0]];
+            let part = |x: &crate::ir::Tensor| b.apply(Prim::Reshape(turned.into()), &[x]);
+            vec![b.apply(Prim::Concat { axis: 0 }, &[&part(&product), &part(&sum)]), sum.sign(), rows]
+        });
+    }
+}
+
+#[test]
 fn chains_read_strided_broadcast_and_reversed_views() {
     let mut rng = Rng::named(3, "cpu/views");
     let shape = [3, 37, 65];

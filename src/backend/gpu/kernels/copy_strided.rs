@@ -1,4 +1,4 @@
-//! `Concat`: one strided copy per operand into its slab of the result.
+//! `Concat`: strided copies of the operands into their slabs of the result, as many operands a dispatch as the adapter binds.
 
 use super::operands::{pack_dims, pack_strides};
 use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, params};
@@ -6,6 +6,7 @@ use crate::backend::gpu::caps::GpuCaps;
 use crate::ir::Prim;
 use crate::plan::{Region, RegionKind};
 use crate::shape::collapse;
+use std::fmt::Write;
 
 /// The registry row.
 pub const KERNEL: KernelInfo = KernelInfo {
@@ -17,34 +18,43 @@ pub const KERNEL: KernelInfo = KernelInfo {
     strided: |_, _| true,
     samples: super::samples::concat,
     mutations: &[
-        Mutation { stem: "copy_strided", find: "var to = params.to_offset", replace: "var to = 0 * params.to_offset" },
+        Mutation { stem: "copy_strided", find: "var to = params", replace: "var to = 0 * params" },
         Mutation { stem: "copy_strided", find: "i >= params.count", replace: "i + 1u >= params.count" },
+        Mutation { stem: "copy_strided", find: "var q = 1u", replace: "var q = 2u" },
     ],
 };
+
+/// Most operands of one dispatch: the text and the search for an element's operand grow with them.
+const MOST: usize = 16;
 
 params! {
     struct CopyParams {
         count: u32,
-        rank: u32,
-        from_offset: i32,
-        to_offset: i32,
-        dims: [[u32; 4]; 2],
-        from_strides: [[i32; 4]; 2],
-        to_strides: [[i32; 4]; 2],
+        pad0: u32,
+        pad1: u32,
+        pad2: u32,
     }
+}
+
+/// One operand, an element of `pieces`, which follows `CopyParams`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Piece {
+    start: u32,
+    rank: u32,
+    from_offset: i32,
+    to_offset: i32,
+    dims: [[u32; 4]; 2],
+    from_strides: [[i32; 4]; 2],
+    to_strides: [[i32; 4]; 2],
 }
 
 fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let node = super::only_node(region)?;
     let Prim::Concat { axis } = node.prim else { return Err("not a concat".into()) };
     let out_strides = region.outs[0].ty.shape.strides();
-    let source = Shader::new("copy_strided")
-        .common(&["index"])
-        .body(include_str!("../../../../shaders/copy_strided.wgsl"))
-        .build();
-    let wg = caps.flat_workgroup();
-    let mut calls = Vec::new();
-    let mut start = 0;
+    let mut pieces = Vec::new();
+    let mut at = 0;
     for &value in &node.args {
         // One argument can appear several times.
         let i = super::expr::input_of(&region.body, value.node).ok_or("concat of something computed")?;
@@ -53,28 +63,58 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         if dims.len() > 8 {
             return Err(format!("rank {} is above 8", dims.len()));
         }
-        let count = view.shape.elems();
-        let p = CopyParams {
-            count: count as u32,
+        let piece = Piece {
+            start: 0,
             rank: dims.len().max(1) as u32,
             from_offset: view.offset as i32,
-            to_offset: (start * out_strides[axis] as usize) as i32,
+            to_offset: (at * out_strides[axis] as usize) as i32,
             dims: pack_dims(&dims),
             from_strides: pack_strides(&strides[0]),
             to_strides: pack_strides(&strides[1]),
         };
-        start += view.shape[axis];
-        calls.push(KernelCall {
-            label: "copy_strided",
-            variant: "words",
-            source: source.clone(),
-            overrides: vec![("WG", f64::from(wg))],
-            bindings: vec![Bind::Arg(i), Bind::Out(0)],
-            params: Params::of(&p),
-            grid: Grid::linear((count as u64).div_ceil(u64::from(wg)), caps.max_workgroups)?,
-            flops: 0,
-            bytes: count as u64 * 8,
-        });
+        at += view.shape[axis];
+        if view.shape.elems() > 0 {
+            pieces.push((i, view.shape.elems(), piece));
+        }
     }
-    Ok(calls)
+    let most = (caps.max_storage_buffers as usize - 1).min(MOST);
+    pieces.chunks_mut(most).map(|some| copy(some, caps)).collect()
+}
+
+/// One dispatch: the arguments with their sizes.
+fn copy(pieces: &mut [(usize, usize, Piece)], caps: &GpuCaps) -> Result<KernelCall, String> {
+    let mut count = 0;
+    let (mut decls, mut load) = (String::new(), String::from("fn load(p: u32, at: u32) -> u32 {\n    switch p {\n"));
+    for (k, (_, elems, piece)) in pieces.iter_mut().enumerate() {
+        piece.start = count;
+        count += *elems as u32;
+        let _ = writeln!(decls, "@group(0) @binding({k}) var<storage, read> x{k}: array<u32>;");
+        let case = if k == 0 { "default".into() } else { format!("case {k}u") };
+        let _ = writeln!(load, "        {case}: {{ return x{k}[at]; }}");
+    }
+    let n = pieces.len();
+    let _ = writeln!(decls, "@group(0) @binding({n}) var<storage, read_write> out: array<u32>;");
+    let _ = writeln!(decls, "@group(0) @binding({}) var<uniform> params: Params;", n + 1);
+    let source = Shader::new("copy_strided")
+        .consts(&[("PIECES", n as u32)])
+        .header(decls)
+        .header(load + "    }\n}")
+        .common(&["index"])
+        .body(include_str!("../../../../shaders/copy_strided.wgsl"))
+        .build();
+    let mut params = Params::of(&CopyParams { count, pad0: 0, pad1: 0, pad2: 0 });
+    params.fields = &[("count", 0), ("pad0", 4), ("pad1", 8), ("pad2", 12), ("pieces", 16)];
+    pieces.iter().for_each(|(_, _, piece)| params.bytes.extend_from_slice(bytemuck::bytes_of(piece)));
+    let wg = caps.flat_workgroup();
+    Ok(KernelCall {
+        label: "copy_strided",
+        variant: "words",
+        source,
+        overrides: vec![("WG", f64::from(wg))],
+        bindings: pieces.iter().map(|(i, _, _)| Bind::Arg(*i)).chain([Bind::Out(0)]).collect(),
+        params,
+        grid: Grid::linear(u64::from(count.div_ceil(wg)), caps.max_workgroups)?,
+        flops: 0,
+        bytes: u64::from(count) * 8,
+    })
 }

@@ -5,7 +5,7 @@ use super::operands::{MAX_ARGS, Operands, pack_dims};
 use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, expr, params, storage_type};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::ir::Value;
-use crate::plan::{Region, RegionKind};
+use crate::plan::{Region, RegionKind, Written};
 use std::fmt::Write;
 
 /// The registry row.
@@ -20,20 +20,24 @@ pub const KERNEL: KernelInfo = KernelInfo {
     mutations: &[
         Mutation { stem: "pointwise", find: "if i < params.count", replace: "if i + 1u < params.count" },
         Mutation { stem: "pointwise", find: "* WG + lane", replace: "* WG + (lane & 0xfffffffeu)" },
+        Mutation { stem: "pointwise", find: "i % params.run0", replace: "i / params.run0" },
     ],
 };
+
+/// How many joined results have their run in `Params`; of further ones it is in the text.
+const RUNS: usize = 3;
 
 params! {
     /// `Params` of generated kernels.
     struct PointwiseParams {
         /// Invocations with work.
         count: u32,
-        /// Not used.
-        pad0: u32,
-        /// Not used.
-        pad1: u32,
-        /// Not used.
-        pad2: u32,
+        /// Of the first joined result: how many elements of a piece lie together.
+        run0: u32,
+        /// Of the second one.
+        run1: u32,
+        /// Of the third one.
+        run2: u32,
         /// Sizes of the index space.
         dims: [[u32; 4]; 2],
         /// Strides and offset of each operand.
@@ -44,15 +48,15 @@ params! {
 /// The WGSL declaration of `PointwiseParams`.
 pub(super) const PARAMS: &str = "struct Params {
     count: u32,
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
+    run0: u32,
+    run1: u32,
+    run2: u32,
     dims: array<vec4<u32>, 2>,
     args: array<vec4<i32>, 48>,
 }";
 
 fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
-    let shape = &region.outs[0].ty.shape;
+    let shape = region.space();
     let mut ops = Operands::new(region, shape, &[])?;
     let n = shape.elems();
     let mut out_binding = Vec::new();
@@ -63,11 +67,16 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
             ops.bindings.len() - 1
         }));
     }
-    let vec4 = ops.can_vec4() && n >= 4 && caps.wanted("pointwise") != Some("scalar");
+    let written: Vec<Written> = (0..region.outs.len()).map(|o| region.written(o)).collect();
+    let joined = written.iter().filter(|w| w.pieces.len() > 1);
+    let vec4 = ops.can_vec4()
+        && n >= 4
+        && joined.clone().all(|w| w.run.is_multiple_of(4))
+        && caps.wanted("pointwise") != Some("scalar");
     ops.declare(region, vec4);
-    let wanted: Vec<Value> = region.body.outputs.iter().map(|o| o.value).collect();
-    let element =
-        if vec4 { element_vec4(&ops, region, &out_binding) } else { element_scalar(&ops, region, &out_binding) };
+    let wanted: Vec<Value> = written.iter().flat_map(|w| w.pieces.iter().copied()).collect();
+    let mut element = if vec4 { element_vec4(&ops, region) } else { element_scalar(&ops) };
+    element += &stores(region, &written, &out_binding, vec4);
     let uniform = format!("@group(0) @binding({}) var<uniform> params: Params;", ops.bindings.len());
     let source = Shader::new("pointwise")
         .header(PARAMS)
@@ -80,7 +89,10 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         .build();
     let count = if vec4 { n.div_ceil(4) } else { n } as u32;
     let wg = caps.flat_workgroup();
-    let p = PointwiseParams { count, pad0: 0, pad1: 0, pad2: 0, dims: pack_dims(&ops.dims), args: ops.packed() };
+    let mut runs = [0; RUNS];
+    joined.zip(&mut runs).for_each(|(w, run)| *run = w.run as u32);
+    let [run0, run1, run2] = runs;
+    let p = PointwiseParams { count, run0, run1, run2, dims: pack_dims(&ops.dims), args: ops.packed() };
     let words = region.outs.len() + ops.readers.iter().filter(|r| r.binding.is_some()).count();
     Ok(vec![KernelCall {
         label: "pointwise",
@@ -95,7 +107,8 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     }])
 }
 
-fn element_scalar(ops: &Operands, region: &Region, outs: &[usize]) -> String {
+/// The start of `element`: `r0` has the values at position `i`.
+fn element_scalar(ops: &Operands) -> String {
     let mut text = String::from("fn element(i: u32) {\n");
     text += &ops.coordinates("i", 0, ops.dims.len());
     let mut args = vec!["i".to_string()];
@@ -103,15 +116,13 @@ fn element_scalar(ops: &Operands, region: &Region, outs: &[usize]) -> String {
         args.push(ops.value(r, &ops.address(r, "i")));
     }
     args.extend((0..ops.counters.len()).map(|c| ops.counter(c)));
-    let _ = writeln!(text, "    let r = body({});", args.join(", "));
-    for (o, b) in outs.iter().enumerate() {
-        let _ = writeln!(text, "    b{b}[i] = {};", expr::store(region.outs[o].ty.dtype, &format!("r.o{o}")));
-    }
-    text + "}\n"
+    let _ = writeln!(text, "    let r0 = body({});", args.join(", "));
+    text
 }
 
-/// Four neighbours along the last dimension: one vec4 load per operand that walks it, one element of one that does not.
-fn element_vec4(ops: &Operands, region: &Region, outs: &[usize]) -> String {
+/// The start of `element` for four neighbours along the last dimension: one vec4 load per operand that walks it, one
+/// element of one that does not. `r0` to `r3` have the values.
+fn element_vec4(ops: &Operands, region: &Region) -> String {
     let last = ops.dims.len() - 1;
     let mut text = String::from("fn element(j: u32) {\n    let i = j * 4u;\n");
     text += &ops.coordinates("i", 0, ops.dims.len());
@@ -125,10 +136,38 @@ fn element_vec4(ops: &Operands, region: &Region, outs: &[usize]) -> String {
         args.extend((0..ops.counters.len()).map(|c| format!("k{c}")));
         let _ = writeln!(text, "    let r{k} = body({});", args.join(", "));
     }
-    for (o, b) in outs.iter().enumerate() {
+    text
+}
+
+/// The end of `element`: every value goes to its place.
+fn stores(region: &Region, written: &[Written], bindings: &[usize], vec4: bool) -> String {
+    let mut text = String::new();
+    let (mut field, mut joined) = (0, 0);
+    for (o, (w, b)) in written.iter().zip(bindings).enumerate() {
         let dtype = region.outs[o].ty.dtype;
-        let parts: Vec<String> = (0..4).map(|k| expr::store(dtype, &format!("r{k}.o{o}"))).collect();
-        let _ = writeln!(text, "    b{b}[j] = vec4<{}>({});", storage_type(dtype), parts.join(", "));
+        let n = w.pieces.len();
+        let run = if joined < RUNS { format!("params.run{joined}") } else { format!("{}u", w.run) };
+        if n > 1 {
+            let _ = writeln!(text, "    let t{o} = i / {run} * {run} * {n}u + i % {run};");
+            joined += 1;
+        }
+        for p in 0..n {
+            let value = |k: usize| expr::store(dtype, &format!("r{k}.o{field}"));
+            let at = match (n, vec4) {
+                (1, false) => "i".to_string(),
+                (1, true) => "j".to_string(),
+                (_, false) => format!("t{o} + {p}u * {run}"),
+                (_, true) => format!("(t{o} + {p}u * {run}) / 4u"),
+            };
+            let values = if vec4 {
+                let parts: Vec<String> = (0..4).map(value).collect();
+                format!("vec4<{}>({})", storage_type(dtype), parts.join(", "))
+            } else {
+                value(0)
+            };
+            let _ = writeln!(text, "    b{b}[{at}] = {values};");
+            field += 1;
+        }
     }
     text + "}\n"
 }

@@ -110,6 +110,24 @@ pub(super) fn pointwise() -> Vec<Region> {
     cast.outs[0].slot = cast.args[0].source_slot();
     cast.in_place[0] = Some(0);
     all.push(cast);
+    // Results joined in columns, in rows, more of them than have their run in `Params`, and beside one that is not.
+    let joined = |n: &[usize], axes: &[usize]| {
+        map(&[(F, n), (F, n)], |b, a| {
+            let (sum, product) = (apply(Prim::Binary(Add), &[&a[0], &a[1]]), apply(Prim::Binary(Mul), &[&a[0], &a[1]]));
+            let mut outs = vec![sum.clone()];
+            outs.extend(axes.iter().map(|&axis| b.apply(Prim::Concat { axis }, &[&product, &sum, &a[1]])));
+            outs
+        })
+    };
+    all.push(joined(&[6, 8], &[1]));
+    all.push(joined(&[6, 7], &[1, 0]));
+    all.push(joined(&[3, 4, 12], &[2, 1, 0, 2]));
+    all.push(map(&[(F, &[5, 6])], |b, a| {
+        let less = apply(Prim::Binary(Lt), &[&a[0], &apply(Prim::Unary(Sin), &[&a[0]])]);
+        let finite = apply(Prim::Unary(IsFinite), &[&a[0]]);
+        let part = |x: &Tensor| b.apply(Prim::Reshape([5, 2, 3].into()), &[x]);
+        vec![b.apply(Prim::Concat { axis: 1 }, &[&part(&less), &part(&finite)])]
+    }));
     // Positions, and random words.
     let mut iota =
         map(&[(DType::I32, &[4, 8]), (DType::I32, &[4, 8])], |_, a| vec![apply(Prim::Binary(Add), &[&a[0], &a[1]])]);

@@ -53,14 +53,9 @@ pub fn build(name: &str, x: &Inputs) -> Found {
         "pad" => {
             let list = ints(a, "pad")?;
             let pairs: Vec<(i64, i64)> = list.chunks_exact(2).map(|p| (p[0], p[1])).collect();
-            let mode = match a.word("mode", "constant")?.as_str() {
-                "constant" => PadMode::Constant(a.float("value", 0.0)?),
-                "reflect" => PadMode::Reflect,
-                "replicate" => PadMode::Replicate,
-                "circular" => PadMode::Circular,
-                other => return Err(unsupported(format!("pad mode {other:?}"))),
-            };
-            one(x.arg("input")?.pad_with(&pairs, mode))
+            let mode = a.word("mode", "constant")?;
+            let known = PadMode::named(&mode, a.float("value", 0.0)?);
+            one(x.arg("input")?.pad_with(&pairs, known.ok_or_else(|| unsupported(format!("pad mode {mode:?}")))?))
         }
         "gather" => one(x.arg("input")?.gather(int(a, "dim")? as isize, &x.arg("index")?)),
         "index_select" => one(x.arg("input")?.index_select(int(a, "dim")? as isize, &x.arg("index")?)),
@@ -71,7 +66,11 @@ pub fn build(name: &str, x: &Inputs) -> Found {
             let padding = a.opt_int("padding_idx")?.map(|i| if i < 0 { i + rows } else { i } as usize);
             one(weight.embedding(&x.arg("input")?, padding))
         }
-        "one_hot" => one(x.arg("input")?.one_hot(a.count("num_classes", 0)?)),
+        "one_hot" => one(x.arg("input")?.one_hot(match a.int("num_classes", -1)? {
+            // As many as there are in the data, which are at hand.
+            -1 => x.case.tensor("in.input")?.to_f64().into_iter().fold(-1.0, f64::max) as usize + 1,
+            n => n.max(0) as usize,
+        })),
         _ => Ok(None),
     }
 }
