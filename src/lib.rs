@@ -33,6 +33,9 @@
 //! - [`backend::Program`] compiles a graph over a [`backend::Store`] of named states on a [`backend::Device`].
 //! - [`ops::Composite`]: operations of one's own. `examples/` has one, and a Hessian-vector product.
 
+#[macro_use]
+mod out;
+
 pub mod backend;
 pub mod bench;
 pub mod check;

@@ -8,6 +8,8 @@ mod configs;
 mod critical;
 #[path = "train/curves.rs"]
 mod curves;
+#[path = "train/keys.rs"]
+mod keys;
 #[path = "train/kill.rs"]
 mod kill;
 #[path = "train/pieces.rs"]
@@ -18,6 +20,8 @@ mod resume;
 #[path = "train/torch.rs"]
 mod torch;
 
+#[path = "train/torch_runs.rs"]
+mod torch_runs;
 #[path = "train/watching.rs"]
 mod watching;
 

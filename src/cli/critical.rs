@@ -60,7 +60,7 @@ pub fn run(args: &CriticalArgs) -> Result<Outcome> {
     let point = surface.examine(&Examine { gradient: args.gradient, ..Examine::default() })?;
     let say = |text: String| if args.json { eprintln!("{text}") } else { println!("{text}") };
     say(format!("loss over {} examples of the {name} part:\n{point}", examples.len()));
-    let mut result = as_json(&point);
+    let mut result = point.to_json();
     if let Some(file) = &args.escape {
         let pair = point.smallest.first().ok_or_else(|| Error::internal("critical", "there is no eigenvalue"))?;
         if pair.value >= 0.0 {
@@ -86,15 +86,4 @@ pub(super) fn after_training(folder: &Path, device: &Device) -> Result<Critical>
     let all = &task.train.indices;
     let mut surface = Surface::of(&mut trainer, &*task.train.data, &all[..all.len().min(512)], config.batch)?;
     surface.examine(&Examine::default())
-}
-
-fn as_json(point: &Critical) -> serde_json::Value {
-    let values = |pairs: &[crate::train::Eigenpair]| {
-        pairs.iter().map(|p| json!({ "value": p.value, "residual": p.residual })).collect::<Vec<_>>()
-    };
-    json!({
-        "parameters": point.parameters, "loss": point.loss, "grad_norm": point.grad_norm,
-        "smallest": values(&point.smallest), "largest": values(&point.largest),
-        "minimum_ratio": point.minimum_ratio, "exact": point.exact, "verdict": format!("{:?}", point.verdict).to_lowercase(),
-    })
 }

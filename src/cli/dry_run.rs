@@ -3,14 +3,12 @@
 use crate::backend::Device;
 use crate::cli::{Outcome, print_json};
 use crate::error::Result;
-use crate::plan::{Plan, SlotKind};
 use crate::report::number::count;
 use crate::train::inspect::inspect;
+use crate::train::memory::planned;
 use crate::train::run::Run;
-use crate::train::trainer::is_model_state;
 use crate::train::{RunConfig, RunOptions, Task};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// The table of layers and the planned memory.
 pub(super) fn dry_run(config: &RunConfig, device: &Device, json: bool) -> Result<Outcome> {
@@ -18,7 +16,8 @@ pub(super) fn dry_run(config: &RunConfig, device: &Device, json: bool) -> Result
     let table = inspect(config, &task)?;
     let run = Run::new(config.clone(), device, RunOptions { keep: false, ..RunOptions::default() })?;
     let batch = table.batch;
-    let memory = run.trainer().step_program(batch).map(|p| memory(p.plan())).unwrap_or_default();
+    let update = config.update_batch().min(task.train.indices.len());
+    let memory = planned(&run.trainer().update_programs(update));
     let parts = [("train", &task.train), ("validation", &task.validation), ("test", &task.test)];
     if json {
         let layers: Vec<Value> = table
@@ -70,21 +69,4 @@ pub(super) fn dry_run(config: &RunConfig, device: &Device, json: bool) -> Result
         println!("  {what:<22} {:>10.2} MiB", *bytes as f64 / (1 << 20) as f64);
     }
     Ok(Outcome::Good)
-}
-
-/// Bytes of a plan by what they are for.
-fn memory(plan: &Plan) -> BTreeMap<&'static str, usize> {
-    let mut bytes = BTreeMap::new();
-    for slot in &plan.slots {
-        let what = match &slot.kind {
-            SlotKind::State(name) if is_model_state(name) => "parameters, buffers",
-            SlotKind::State(_) => "optimizer",
-            SlotKind::Feed(_) => "batch",
-            SlotKind::Fetch => "results",
-            SlotKind::Transient => "intermediate values",
-        };
-        *bytes.entry(what).or_insert(0) += slot.bytes;
-        *bytes.entry("together").or_insert(0) += slot.bytes;
-    }
-    bytes
 }

@@ -15,7 +15,7 @@ pub fn run(config: &RunConfig, device: &Device, json: bool) -> Result<Outcome> {
     let task = Task::open(config)?;
     let mut trainer = task.trainer(config, device)?;
     let options = FindLr::default();
-    let curve = trainer.find_lr(&*task.train.data, &task.train.indices, config.batch, &options)?;
+    let curve = trainer.find_lr(&*task.train.data, &task.train.indices, config.update_batch(), &options)?;
     if json {
         let points: Vec<_> =
             curve.points.iter().map(|p| json!({ "lr": p.lr, "loss": p.loss, "smoothed": p.smoothed })).collect();

@@ -9,6 +9,7 @@ pub mod devices;
 pub mod diagnose;
 mod dry_run;
 pub mod eval;
+mod find_batch;
 mod find_lr;
 mod folds;
 pub mod knobs;

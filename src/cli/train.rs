@@ -14,7 +14,7 @@ use crate::train::config::{Draft, PRESETS};
 use crate::train::files::write_whole;
 use crate::train::profile::Profile;
 use crate::train::run::{Run, Silent, Watch, Watches};
-use crate::train::{RunConfig, RunOptions, Stop};
+use crate::train::{Measures, RunConfig, RunOptions, Stop};
 use clap::ValueEnum;
 use serde_json::json;
 use std::path::PathBuf;
@@ -70,6 +70,13 @@ pub struct TrainArgs {
     /// Do not train: go through learning rates from 1e-8 to 1 in 100 updates, print the losses and suggest a rate.
     #[arg(long, conflicts_with_all = ["resume", "seeds", "folds", "out", "stop_after"])]
     find_lr: bool,
+    /// Do not train: time updates with batches of 8, 16, 32 .. examples as far as the memory goes, print a table and suggest
+    /// a size.
+    #[arg(long, conflicts_with_all = ["resume", "seeds", "folds", "out", "stop_after", "find_lr"])]
+    find_batch_size: bool,
+    /// For --find-batch-size: the memory that an update may take. Without it half of what the machine has left.
+    #[arg(long, value_name = "MIB", requires = "find_batch_size")]
+    memory: Option<usize>,
     /// Seconds between two checkpoints.
     #[arg(long, value_name = "S", default_value_t = 20.0)]
     checkpoint_every: f64,
@@ -152,6 +159,9 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     if args.find_lr {
         return crate::cli::find_lr::run(&config, &device, args.json);
     }
+    if args.find_batch_size {
+        return crate::cli::find_batch::run(&config, &device, args.memory, args.json);
+    }
     train(Run::new(config, &device, options)?, &device, args)
 }
 
@@ -220,14 +230,14 @@ fn train(run: Run, device: &Device, args: &TrainArgs) -> Result<Outcome> {
     } else {
         console.result(&summary);
     }
-    if let Some(folder) = summary.folder.as_deref().filter(|_| summary.test.is_some() && !args.no_report) {
+    if let Some(folder) = summary.folder.as_deref().filter(|_| summary.finished && !args.no_report) {
         // A run is done without its report; what is wrong with that is said, and `kiln report` makes it again.
         match page::write(folder, device) {
             Ok(path) => console.note(&format!("report:  {}", path.display())),
             Err(e) => eprintln!("warning: no report: {e}"),
         }
     }
-    if let Some(folder) = summary.folder.as_deref().filter(|_| args.critical && summary.test.is_some()) {
+    if let Some(folder) = summary.folder.as_deref().filter(|_| args.critical && summary.finished) {
         console.note(&after_training(folder, device)?.to_string());
     }
     if let Some((trace, text)) = timed.0 {
@@ -293,26 +303,32 @@ fn over_seeds(config: &RunConfig, seeds: &[u64], device: &Device, json: bool) ->
         let config = RunConfig { seed, ..config.clone() };
         let options = RunOptions { keep: false, ..RunOptions::default() };
         let summary = Run::new(config, device, options)?.train(&mut Silent)?;
-        let Some(test) = summary.test else { continue };
-        tests.push(test.accuracy());
-        let validation = summary.validation.map_or(String::new(), |v| {
+        let part =
+            |name: &str, m: Measures| format!("{name} accuracy {} (loss {:.4})", percent(m.accuracy()), m.loss());
+        let mut said = Vec::new();
+        if let Some(test) = summary.test {
+            tests.push(test.accuracy());
+            said.push(part("test", test));
+        }
+        if let Some(v) = summary.validation {
             validations.push(v.accuracy());
-            format!("  validation {} (loss {:.4})", percent(v.accuracy()), v.loss())
-        });
-        let time = seconds(began.elapsed().as_secs_f64());
-        say(format!(
-            "seed {seed:<3} test accuracy {} (loss {:.4}){validation}  {time}",
-            percent(test.accuracy()),
-            test.loss()
-        ));
+            said.push(part("validation", v));
+        }
+        if said.is_empty() {
+            let detail = "there is neither a test nor a validation part to measure; set data.test or data.validation";
+            return Err(Error::input("--seeds", detail));
+        }
+        say(format!("seed {seed:<3} {}  {}", said.join("  "), seconds(began.elapsed().as_secs_f64())));
         rows.push(json!({ "seed": seed, "summary": summary.to_json() }));
     }
-    let (mean, deviation) = mean_and_deviation(&tests);
-    if !validations.is_empty() {
-        let (mean, deviation) = mean_and_deviation(&validations);
-        say(format!("validation accuracy: mean {}, deviation {}", percent(mean), percent(deviation)));
+    for (name, accuracies) in [("validation", &validations), ("test", &tests)] {
+        if !accuracies.is_empty() {
+            let (mean, deviation) = mean_and_deviation(accuracies);
+            let n = accuracies.len();
+            say(format!("{name} accuracy: mean {}, deviation {}, over {n} seeds", percent(mean), percent(deviation)));
+        }
     }
-    say(format!("test accuracy: mean {}, deviation {}, over {} seeds", percent(mean), percent(deviation), tests.len()));
+    let (mean, deviation) = mean_and_deviation(if tests.is_empty() { &validations } else { &tests });
     if json {
         print_json(&json!({ "preset": config.preset, "mean": mean, "deviation": deviation, "runs": rows }));
     }

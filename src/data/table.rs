@@ -119,6 +119,19 @@ impl Csv {
         (0..self.len()).filter_map(|r| self.cell(r, column)).all(|c| c.parse::<f64>().is_ok_and(f64::is_finite))
     }
 
+    /// A cell that is no number in a column of numbers, by all that it looks: nine in ten of its cells are some.
+    fn stray(&self, column: usize) -> Option<Error> {
+        let is_number = |c: &str| c.parse::<f64>().is_ok_and(f64::is_finite);
+        let cells: Vec<(usize, &str)> = (0..self.len()).filter_map(|r| Some((r, self.cell(r, column)?))).collect();
+        let numbers = cells.iter().filter(|(_, c)| is_number(c)).count();
+        let (row, _) = cells.iter().find(|(_, c)| !is_number(c))?;
+        let what = format!(
+            "is not a number, but {numbers} of the {} cells of the column are; correct it, or list the column under categorical",
+            cells.len()
+        );
+        (10 * numbers >= 9 * cells.len()).then(|| self.bad_cell(*row, column, &what))
+    }
+
     /// The text of a cell, as it is.
     pub fn text(&self, row: usize, column: usize) -> &str {
         &self.rows[row][column]
@@ -232,6 +245,9 @@ impl Encoder {
         };
         let mut columns = Vec::new();
         for (c, name) in table.header.iter().enumerate().filter(|(_, name)| wanted(name)) {
+            if let Some(e) = table.stray(c).filter(|_| !which.categorical.contains(name)) {
+                return Err(e);
+            }
             let column = match which.categorical.contains(name) || !table.is_numeric(c) {
                 true => Column::OneHot { values: distinct(train.iter().filter_map(|&r| table.cell(r, c))) },
                 false => {
@@ -378,6 +394,21 @@ mod tests {
         assert_eq!(e.encode(&t).unwrap().as_f32().unwrap()[..3], [0.0, 1.0, 1.5]);
         let y = Targets::fit(&t, &[0, 1], &["b".to_string()], true).unwrap();
         assert_eq!((y.mean[0], y.std[0], y.values.as_f32().unwrap()), (2.0, 0.5, &[-1.0, 1.0, 3.0][..]));
+    }
+
+    #[test]
+    fn a_stray_word_among_numbers_is_named() {
+        let text = |words: usize| {
+            let cell = |i: usize| if i < words { "inf".to_string() } else { format!("{i}") };
+            (0..20).fold(String::from("a\n"), |t, i| t + &cell(i) + "\n")
+        };
+        let fit = |words: usize, categorical: &[String]| {
+            let table = Csv::parse(&text(words), None, "f.csv").unwrap();
+            Encoder::fit(&table, &[0, 1, 2, 19], &Columns { categorical, ..Columns::default() }).map(drop)
+        };
+        let m = fit(2, &[]).unwrap_err().to_string();
+        assert!(m.starts_with("f.csv: line 2, column \"a\": \"inf\"") && m.contains("18 of the 20 cells"), "{m}");
+        assert!(fit(3, &[]).is_ok() && fit(0, &[]).is_ok() && fit(2, &["a".to_string()]).is_ok());
     }
 
     #[test]

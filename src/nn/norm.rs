@@ -33,6 +33,9 @@ impl BatchNorm {
 
     #[track_caller]
     fn forward(&self, op: &str, ranks: &[usize], scope: &Scope, x: &Tensor) -> Tensor {
+        if scope.averages() && self.momentum.is_some() {
+            return BatchNorm { momentum: None, ..self.clone() }.forward(op, ranks, scope, x);
+        }
         let (c, loc) = (self.num_features, Location::caller());
         if !ranks.contains(&x.rank()) || x.size(1) != c {
             let detail =

@@ -40,6 +40,7 @@ struct Tree {
     mode: Mode,
     counter: Option<Tensor>,
     row_weight: Option<Tensor>,
+    averages: bool,
     declared: RefCell<Declared>,
 }
 
@@ -107,6 +108,21 @@ impl Params {
             mode,
             counter: counter.cloned(),
             row_weight: row_weight.cloned(),
+            averages: false,
+            declared: RefCell::default(),
+        };
+        Params { tree: Rc::new(tree) }
+    }
+
+    /// An empty tree for training mode in which running statistics of batch norm become plain averages over the batches
+    /// since they were reset: what torch's `update_bn` does. `counter` is as in [`Params::with`].
+    pub fn averaging(builder: &Builder, counter: &Tensor) -> Params {
+        let tree = Tree {
+            builder: builder.clone(),
+            mode: Mode::Train,
+            counter: Some(counter.clone()),
+            row_weight: None,
+            averages: true,
             declared: RefCell::default(),
         };
         Params { tree: Rc::new(tree) }
@@ -213,6 +229,11 @@ impl Scope {
     /// True if the graph is built for training.
     pub fn training(&self) -> bool {
         self.tree.mode == Mode::Train
+    }
+
+    /// True if running statistics are to become plain averages, whatever their momentum ([`Params::averaging`]).
+    pub fn averages(&self) -> bool {
+        self.tree.averages
     }
 
     /// 1 for each row of the batch and 0 for rows that only pad it, if the batch may be padded.

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::report::tensorboard::EventWriter;
 use crate::tensor::{Data, HostTensor};
+use crate::train::curvature::Critical;
 use crate::train::run::{EpochReport, Start};
 use crate::train::{Measures, StepReport, Watch};
 use std::path::PathBuf;
@@ -77,6 +78,18 @@ impl Watch for Board {
                 self.write(|w| w.histogram(name, step, values));
             }
         }
+    }
+    fn critical(&mut self, _: u64, step: u64, point: &Critical) {
+        self.write(|w| {
+            w.scalar("critical/grad_norm", step, point.grad_norm)?;
+            w.scalar("critical/minimum_ratio", step, point.minimum_ratio)?;
+            for (name, pairs) in [("smallest", &point.smallest), ("largest", &point.largest)] {
+                if let Some(pair) = pairs.first() {
+                    w.scalar(&format!("critical/{name}_eigenvalue"), step, pair.value)?;
+                }
+            }
+            w.text("critical", step, &point.to_string())
+        });
     }
     fn tested(&mut self, step: u64, m: &Measures) {
         self.write(|w| {

@@ -4,6 +4,7 @@
 use crate::backend::BackendKind;
 use crate::report::number::{count, percent, seconds};
 use crate::train::config::DataConfig;
+use crate::train::curvature::Critical;
 use crate::train::run::{EpochReport, Start};
 use crate::train::{Measures, StepReport, Summary, Watch};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,6 +18,8 @@ pub struct Console {
     bar: ProgressBar,
     epochs: u64,
     is_text: bool,
+    /// True if classes are predicted, so that there is an accuracy.
+    has_classes: bool,
     is_gpu: bool,
     began: Instant,
     seen: u64,
@@ -34,6 +37,7 @@ impl Console {
             bar: ProgressBar::hidden(),
             epochs: 0,
             is_text: false,
+            has_classes: true,
             is_gpu: false,
             began: Instant::now(),
             seen: 0,
@@ -66,9 +70,10 @@ impl Console {
 
     /// Loss and accuracy; for text the loss also in bits per character.
     fn measures(&self, m: &Measures) -> String {
-        match self.is_text {
-            true => format!("loss {:.4} ({:.3} bits/char)", m.loss(), m.loss() / LN_2),
-            false => format!("loss {:.4}  accuracy {}", m.loss(), percent(m.accuracy())),
+        match (self.is_text, self.has_classes) {
+            (true, _) => format!("loss {:.4} ({:.3} bits/char)", m.loss(), m.loss() / LN_2),
+            (_, true) => format!("loss {:.4}  accuracy {}", m.loss(), percent(m.accuracy())),
+            (_, false) => format!("loss {:.6}", m.loss()),
         }
     }
 
@@ -92,9 +97,16 @@ impl Console {
                 let line = format!("test loss {:.4} nats/char = {bits:.3} bits/char, accuracy", t.loss());
                 self.say(&format!("{line} {} ({} characters)", percent(t.accuracy()), count(t.count)));
             }
+            Some(t) if !self.has_classes => {
+                self.say(&format!("test loss {:.6} ({} examples)", t.loss(), count(t.count)));
+            }
             Some(t) => {
                 let detail = format!("(loss {:.4}, {} examples)", t.loss(), count(t.count));
                 self.say(&format!("test accuracy {} {detail}", percent(t.accuracy())));
+            }
+            None if s.finished => {
+                let (part, m) = s.validation.as_ref().map_or(("training", &s.train), |v| ("validation", v));
+                self.say(&format!("{part} {} (there is no test part)", self.measures(m)));
             }
             None => self.say(&format!("stopped after update {} of epoch {}", s.position.step, s.position.epoch + 1)),
         }
@@ -112,12 +124,12 @@ impl Console {
             self.say(&format!("run folder: {folder}"));
             let example = if self.is_text { "\"In the beginning \"" } else { "0" };
             let me = &self.program;
-            match s.test {
-                Some(_) => {
+            match s.finished {
+                true => {
                     self.say(&format!("use it:  {me} eval {folder}"));
                     self.say(&format!("         {me} predict {folder} {example}"));
                 }
-                None => self.say(&format!("go on:   {me} train --resume {folder}")),
+                false => self.say(&format!("go on:   {me} train --resume {folder}")),
             }
         }
     }
@@ -151,6 +163,7 @@ impl Watch for Console {
     fn start(&mut self, s: &Start) {
         self.epochs = s.config.epochs;
         self.is_text = matches!(s.config.data, DataConfig::Text(_));
+        self.has_classes = s.has_classes;
         self.is_gpu = s.device.kind == BackendKind::Gpu;
         if self.quiet {
             s.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
@@ -211,11 +224,25 @@ impl Watch for Console {
         (self.began, self.seen) = (Instant::now(), 0);
     }
 
+    fn critical(&mut self, _: u64, _: u64, point: &Critical) {
+        if !self.quiet {
+            let text = point.to_string();
+            text.lines().for_each(|line| self.say(&format!("  {line}")));
+        }
+    }
+
     fn sampling(&mut self) {
         if self.quiet {
             return;
         }
-        self.bar.finish_and_clear();
         self.say("drawing samples ..");
+    }
+
+    fn samples(&mut self, _: u64, texts: &[String]) {
+        // Those at the end are part of the result.
+        if let ([text], false) = (texts, self.quiet) {
+            self.say(&format!("--- sample ---\n{}\n---", text.trim()));
+        }
+        (self.began, self.seen) = (Instant::now(), 0);
     }
 }

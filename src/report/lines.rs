@@ -1,6 +1,7 @@
 //! A run as JSON lines, for programs that read along: an object with the key `event` for the start, each second of
 //! training, each epoch, the test, and the end.
 
+use crate::train::curvature::Critical;
 use crate::train::run::{EpochReport, Start};
 use crate::train::watch::measures_json;
 use crate::train::{Measures, StepReport, Summary, Watch};
@@ -61,6 +62,14 @@ impl Watch for JsonLines {
             "suppressed_updates": e.skipped,
         });
         self.say("epoch", value);
+    }
+    fn critical(&mut self, epoch: u64, step: u64, point: &Critical) {
+        let mut value = point.to_json();
+        (value["epoch"], value["update"]) = (json!(epoch), json!(step));
+        self.say("critical", value);
+    }
+    fn samples(&mut self, step: u64, texts: &[String]) {
+        self.say("samples", json!({ "update": step, "texts": texts }));
     }
     fn tested(&mut self, step: u64, m: &Measures) {
         self.say("test", json!({ "update": step, "test": measures_json(m) }));

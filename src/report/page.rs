@@ -23,7 +23,8 @@ const MOST_CLASSES: usize = 40;
 /// Writes `report.html` into a run's folder and returns its path.
 pub fn write(run: &Path, device: &Device) -> Result<PathBuf> {
     let Opened { config, task, mut trainer, .. } = run::open(run, device, &WeightsOf::Last)?;
-    let part = if task.test.indices.is_empty() { &task.validation } else { &task.test };
+    let parts = [&task.test, &task.validation, &task.train];
+    let part = parts.into_iter().find(|p| !p.indices.is_empty()).unwrap_or(&task.test);
     let found = inspect(&mut trainer, &task.output, part, config.batch, WORST)?;
     let events = events(run)?;
     let result = RunFolder::result(run).unwrap_or(Value::Null);
@@ -72,13 +73,8 @@ pub fn page(name: &str, config: &str, events: &[Value], result: &Value, found: O
         confusion(&mut out, found);
         worst(&mut out, found)?;
     }
-    if let Some(samples) = result["samples"].as_array().filter(|s| !s.is_empty()) {
-        out += "<section><h2>Samples</h2>";
-        for text in samples.iter().filter_map(Value::as_str) {
-            let _ = write!(out, "<blockquote>{}</blockquote>", escape(text.trim()));
-        }
-        out += "</section>";
-    }
+    critical(&mut out, events);
+    samples(&mut out, result, events);
     timing(&mut out, result);
     let _ = write!(out, "<section><h2>Configuration</h2><pre>{}</pre></section>", escape(config.trim()));
     out += "</main></body></html>\n";
@@ -142,6 +138,57 @@ fn curves(out: &mut String, events: &[Value]) {
             "<section class=\"warn\">{n} updates were suppressed: their gradient was not finite.</section>"
         );
     }
+}
+
+/// What `train.critical_every` found.
+fn critical(out: &mut String, events: &[Value]) {
+    let found: Vec<&Value> = events.iter().filter(|e| e["event"] == "critical").collect();
+    if found.is_empty() {
+        return;
+    }
+    *out +=
+        "<section><h2>Loss surface</h2><table class=\"facts\"><tr class=\"muted\"><td>epoch</td><td>gradient norm</td>";
+    *out += "<td>smallest eigenvalue</td><td>largest</td><td>minimum ratio</td><td>what it is</td></tr>";
+    let number = |v: &Value| v.as_f64().map_or_else(|| "-".into(), |x| format!("{x:.3e}"));
+    for e in &found {
+        let ratio = e["minimum_ratio"].as_f64().map_or_else(|| "-".into(), |x| format!("{x:.3}"));
+        let (smallest, largest) = (number(&e["smallest"][0]["value"]), number(&e["largest"][0]["value"]));
+        let _ = write!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td>{smallest}</td><td>{largest}</td><td>{ratio}</td><td>{}</td></tr>",
+            e["epoch"],
+            number(&e["grad_norm"]),
+            escape(e["verdict"].as_str().unwrap_or("-"))
+        );
+    }
+    *out += "</table>";
+    let line = |name, key: &str| {
+        let of = |e: &&Value| Some((e["epoch"].as_f64()?, e[key][0]["value"].as_f64()?));
+        Series { name, points: found.iter().filter_map(of).collect() }
+    };
+    *out += &chart("epoch", &[line("smallest eigenvalue", "smallest"), line("largest eigenvalue", "largest")], false);
+    *out += "</section>";
+}
+
+/// Texts that were drawn after epochs and at the end, the last first.
+fn samples(out: &mut String, result: &Value, events: &[Value]) {
+    let last: Vec<&str> = result["samples"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let earlier: Vec<&Value> =
+        events.iter().filter(|e| e["event"] == "samples" && e["texts"] != result["samples"]).collect();
+    if last.is_empty() && earlier.is_empty() {
+        return;
+    }
+    *out += "<section><h2>Samples</h2>";
+    for text in last {
+        let _ = write!(out, "<blockquote>{}</blockquote>", escape(text.trim()));
+    }
+    for e in earlier.iter().rev() {
+        let _ = write!(out, "<p class=\"muted\">after epoch {}</p>", e["epoch"]);
+        for text in e["texts"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let _ = write!(out, "<blockquote>{}</blockquote>", escape(text.trim()));
+        }
+    }
+    *out += "</section>";
 }
 
 fn confusion(out: &mut String, found: &Inspection) {

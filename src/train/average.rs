@@ -7,6 +7,8 @@ use crate::optim::regularize::averaged;
 use crate::optim::step::SKIPPED;
 use crate::tensor::{Data, HostTensor};
 use crate::train::Trainer;
+use crate::train::files::save_weights;
+use crate::train::run::Run;
 use std::collections::BTreeMap;
 
 /// True if at least one of `steps` updates was made, so that an average has begun. `skipped` counts suppressed ones.
@@ -30,6 +32,19 @@ pub fn for_use(
         (name.clone(), average.unwrap_or(own).clone())
     };
     weights.iter().map(used).collect()
+}
+
+impl Run {
+    /// Makes the running statistics of batch norm anew for averaged weights, which they were not measured with, and the
+    /// file of the weights with them.
+    pub(super) fn renew_statistics(&mut self) -> Result<()> {
+        let part = &self.task.train;
+        let renewed = self.trainer.renew_statistics(&*part.data, &part.indices, self.config.batch)?;
+        match &self.folder {
+            Some(folder) if renewed => save_weights(&folder.weights(), &self.trainer.states(true)?),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Trainer {

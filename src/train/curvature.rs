@@ -16,6 +16,7 @@ use crate::train::Trainer;
 use crate::train::lanczos::{self, Eigenpair, Lanczos, dot};
 use crate::train::symmetric::{Eigen, eigen};
 use crate::train::trainer::split_target;
+use serde_json::{Value, json};
 use std::fmt;
 
 /// The largest number of parameters whose whole Hessian is computed: 128 MiB of f64.
@@ -367,6 +368,21 @@ pub struct Critical {
     pub exact: bool,
     /// What follows from all this.
     pub verdict: Verdict,
+}
+
+impl Critical {
+    /// As JSON, eigenvalues with residuals, without vectors.
+    pub fn to_json(&self) -> Value {
+        let values = |pairs: &[Eigenpair]| {
+            pairs.iter().map(|p| json!({ "value": p.value, "residual": p.residual })).collect::<Vec<_>>()
+        };
+        json!({
+            "parameters": self.parameters, "loss": self.loss, "grad_norm": self.grad_norm,
+            "smallest": values(&self.smallest), "largest": values(&self.largest),
+            "minimum_ratio": self.minimum_ratio, "exact": self.exact,
+            "verdict": format!("{:?}", self.verdict).to_lowercase(),
+        })
+    }
 }
 
 impl fmt::Display for Critical {

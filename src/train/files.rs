@@ -48,22 +48,31 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Tensors as the bytes of a safetensors file, with texts in its metadata.
+/// Tensors as the bytes of a safetensors file, with texts in its metadata. Types are torch's.
 pub fn encode(tensors: &[(String, HostTensor)], metadata: &[(&str, String)]) -> Result<Vec<u8>> {
     let broken = |e: safetensors::SafeTensorError| Error::internal("checkpoint", e.to_string());
+    let wide: Vec<Option<Vec<u8>>> = tensors.iter().map(|(name, t)| counter_bytes(name, t)).collect();
     let views = tensors
         .iter()
-        .map(|(name, t)| {
-            let dtype = match t.dtype() {
-                DType::F32 => Dtype::F32,
-                DType::I32 => Dtype::I32,
-                DType::U32 | DType::Bool => Dtype::U32,
+        .zip(&wide)
+        .map(|((name, t), wide)| {
+            let (dtype, bytes) = match (t.dtype(), wide) {
+                (_, Some(wide)) => (Dtype::I64, &wide[..]),
+                (DType::F32, None) => (Dtype::F32, t.as_bytes()),
+                (DType::I32, None) => (Dtype::I32, t.as_bytes()),
+                (DType::U32 | DType::Bool, None) => (Dtype::U32, t.as_bytes()),
             };
-            Ok((name.as_str(), TensorView::new(dtype, t.shape.to_vec(), t.as_bytes()).map_err(broken)?))
+            Ok((name.as_str(), TensorView::new(dtype, t.shape.to_vec(), bytes).map_err(broken)?))
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata: HashMap<String, String> = metadata.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
     safetensors::serialize(views, (!metadata.is_empty()).then_some(metadata)).map_err(broken)
+}
+
+/// A counter of batches (batch norm's) as torch keeps it, in 64 bits; `None` for any other tensor.
+fn counter_bytes(name: &str, t: &HostTensor) -> Option<Vec<u8>> {
+    let counter = t.as_i32().ok().filter(|_| name.rsplit('.').next() == Some("num_batches_tracked"))?;
+    Some(counter.iter().flat_map(|&n| i64::from(n).to_le_bytes()).collect())
 }
 
 /// The tensors of a safetensors file. 16-bit and 64-bit floats become f32; 64-bit integers (torch's counters) become i32

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ir::{Builder, Graph, Node, Prim, Tensor, Type};
 use crate::nn::{Mode, Module, Params, Visit};
 use crate::optim::StepFeed;
-use crate::train::config::{LayerConfig, ModelConfig};
+use crate::train::config::{LayerConfig, ModelConfig, NamedLayer};
 use crate::train::task::Output;
 use crate::train::{RunConfig, Task, model};
 
@@ -65,7 +65,11 @@ pub fn inspect(config: &RunConfig, task: &Task) -> Result<Inspection> {
     };
     let is_number = |s: &str| s.parse::<usize>().is_ok();
     let visited = |path: &str| visits.iter().any(|v| v.path == path);
-    let last = |path: &str| path.rsplit('.').next().is_some_and(is_number);
+    let named: Vec<String> = match &config.model {
+        ModelConfig::Layers(list) => list.layers.iter().enumerate().map(|(i, l)| l.scope(i)).collect(),
+        _ => Vec::new(),
+    };
+    let last = |path: &str| path.rsplit('.').next().is_some_and(is_number) || named.iter().any(|n| n == path);
     let shown = |v: &&Visit| {
         // An element of a list stands for all in it, and a list is shown by its elements.
         let places = v.path.match_indices('.').map(|(i, _)| &v.path[..i]);
@@ -136,17 +140,23 @@ fn fits(output: &Type, task: &Task, shapes: &model::Shapes, batch: usize) -> Res
 /// The kind of the layer with this path, if the configuration is a list of layers.
 fn kind(config: &RunConfig, path: &str) -> Option<String> {
     let ModelConfig::Layers(list) = &config.model else { return None };
-    let (mut layers, mut found): (&[LayerConfig], Option<&LayerConfig>) = (&list.layers, None);
-    for word in path.split('.') {
-        match (word.parse::<usize>(), found) {
-            (Ok(i), _) => found = Some(layers.get(i)?),
-            (Err(_), Some(LayerConfig::Residual { layers: branch, shortcut })) => {
-                layers = if word == "shortcut" { shortcut } else { branch };
-            }
-            _ => return found.map(|l: &LayerConfig| l.kind().to_string()),
-        }
-    }
-    found.map(|l| l.kind().to_string())
+    layer_at(&list.layers, path).map(|l| l.kind().to_string())
+}
+
+/// The innermost layer of a list whose scope this path is, or is in.
+fn layer_at<'a>(layers: &'a [NamedLayer], path: &str) -> Option<&'a LayerConfig> {
+    let inside = |scope: &str| match path.strip_prefix(scope)? {
+        "" => Some(""),
+        rest => rest.strip_prefix('.'),
+    };
+    let scopes = layers.iter().enumerate().map(|(i, l)| (l, l.scope(i)));
+    let found = scopes.filter_map(|(l, scope)| Some((l, scope.len(), inside(&scope)?.to_string())));
+    // Of the names `a` and `a.b` the longer one has what is in `a.b`.
+    let (layer, _, rest) = found.max_by_key(|(_, length, _)| *length)?;
+    let LayerConfig::Residual { layers, shortcut } = &layer.layer else { return Some(layer) };
+    let deeper = [("layers.", layers), ("shortcut.", shortcut)];
+    let mut deeper = deeper.iter().filter_map(|(word, list)| layer_at(list, rest.strip_prefix(word)?));
+    deeper.next().or(Some(layer))
 }
 
 /// Floating-point operations of one node: products and convolutions, also those inside of composites.

@@ -2,6 +2,7 @@
 //! what `kiln train` does with it: a run described by a `config` (a preset or a TOML file), its `task` (data and model),
 //! its folder (`folder`, `checkpoint`), and what it reports. Everything random follows from the seed.
 
+mod after;
 pub mod average;
 pub mod checkpoint;
 pub mod config;
@@ -9,14 +10,17 @@ pub mod curvature;
 pub mod decode;
 pub mod diagnose;
 pub mod files;
+pub mod find_batch;
 pub mod folder;
 pub mod generate;
 pub mod inspect;
 pub mod lanczos;
 pub mod loss;
 pub mod measures;
+pub mod memory;
 pub mod mistakes;
 pub mod model;
+mod names;
 pub mod nonfinite;
 pub mod probe;
 pub mod profile;

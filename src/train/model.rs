@@ -14,8 +14,9 @@ use crate::nn::{
 use crate::ops::conv::{ConvOptions, Padding};
 use crate::ops::pooling::Pool;
 use crate::ops::reparam::sinusoidal_positions;
-use crate::train::config::model::{Activation, Layers, Size};
-use crate::train::config::{LayerConfig, ModelConfig};
+use crate::train::config::layers::{Activation, Size};
+use crate::train::config::model::Layers;
+use crate::train::config::{LayerConfig, ModelConfig, NamedLayer};
 use crate::train::seq2seq::EncoderDecoder;
 use std::panic::Location;
 
@@ -110,12 +111,12 @@ pub fn cnn(
     })
 }
 
-/// Layers of a configuration, one after the other; their scopes are their positions, as in torch's `Sequential`. The second
+/// Layers of a configuration, one after the other; their scopes are their positions, as in torch's `Sequential`, or their names. The second
 /// input, if there is one, holds the lengths of padded sequences, i32 (N), or who is near whom in a graph, i32 [1, N, N].
 #[derive(Debug, Clone)]
 pub struct Stack {
     /// The layers.
-    pub layers: Vec<LayerConfig>,
+    pub layers: Vec<NamedLayer>,
     /// Width of a linear layer that does not say it.
     pub outputs: usize,
     /// Rows of an embedding that does not say them.
@@ -145,13 +146,13 @@ fn valid(x: &Tensor, lengths: &Tensor) -> Tensor {
 
 impl Stack {
     #[track_caller]
-    fn run(&self, scope: &Scope, layers: &[LayerConfig], x: &Tensor, lengths: Option<&Tensor>) -> Tensor {
+    fn run(&self, scope: &Scope, layers: &[NamedLayer], x: &Tensor, lengths: Option<&Tensor>) -> Tensor {
         layers.iter().enumerate().fold(x.clone(), |x, (i, layer)| {
             // Once something is wrong, what follows only hides it.
             if !x.builder().is_ok() {
                 return x;
             }
-            scope.visit(i, |scope| self.layer(layer, scope, &x, lengths))
+            scope.visit(layer.scope(i), |scope| self.layer(layer, scope, &x, lengths))
         })
     }
 
@@ -296,7 +297,16 @@ impl Stack {
             LayerConfig::Gru { hidden, layers, bidirectional, dropout } => {
                 Gru::new(recurrent(x, *hidden, *layers, *bidirectional, *dropout)).forward(scope, x)
             }
-            LayerConfig::TransformerEncoder { heads, feedforward, layers, dropout, norm_first, activation, causal } => {
+            LayerConfig::TransformerEncoder {
+                heads,
+                feedforward,
+                layers,
+                dropout,
+                norm_first,
+                activation,
+                causal,
+                norm,
+            } => {
                 let width = x.size(2);
                 let config = TransformerConfig {
                     dim_feedforward: if *feedforward == 0 { 4 * width } else { *feedforward },
@@ -312,7 +322,9 @@ impl Stack {
                 let pads = lengths.map(|l| valid(x, l).not());
                 let masks = Masks { key_padding_mask: pads.as_ref(), is_causal: *causal, mask: None };
                 let layer = TransformerEncoderLayer(config);
-                (0..*layers).fold(x.clone(), |x, i| scope.visit(i, |s| layer.encode(s, &x, &masks)))
+                let list = scope.child("layers");
+                let y = (0..*layers).fold(x.clone(), |x, i| list.visit(i, |s| layer.encode(s, &x, &masks)));
+                if *norm { scope.run("norm", &LayerNorm::new([width]), &y) } else { y }
             }
             LayerConfig::Conformer { heads, feedforward, layers, kernel, dropout, group_norm } => {
                 let width = x.size(2);

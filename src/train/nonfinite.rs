@@ -2,6 +2,7 @@
 //! and a checkpoint from which it happens again. Called by a run; `Trainer::first_nonfinite` is for library users too.
 
 use crate::data::Field;
+use crate::data::dataset::take_rows;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::grad::grad;
@@ -44,6 +45,17 @@ impl Trainer {
     /// the first tensor that is not finite: inputs, then parameters, then the results of layers in the order of the
     /// computation, then the loss, then gradients from the last layer to the first.
     pub fn first_nonfinite(&mut self, fields: &[Field], batch: &[HostTensor], step: u64) -> Result<Option<Finding>> {
+        self.first_nonfinite_of(fields, batch, step, 0)
+    }
+
+    /// The same for one of the pieces in which a batch is computed.
+    fn first_nonfinite_of(
+        &mut self,
+        fields: &[Field],
+        batch: &[HostTensor],
+        step: u64,
+        piece: u32,
+    ) -> Result<Option<Finding>> {
         let builder = Builder::new();
         let feed = StepFeed::declare(&builder);
         let params = Params::with(&builder, Mode::Train, Some(&feed.counter), None);
@@ -76,7 +88,7 @@ impl Trainer {
 
         let mut program = crate::backend::Program::compile(&self.store, graph)?;
         let number = u32::try_from(step.saturating_sub(1)).unwrap_or(u32::MAX);
-        let hyper = StepFeed::values(self.seed, number, 0, 0.0)?;
+        let hyper = StepFeed::values(self.seed, number, piece, 0.0)?;
         let mut given: Vec<(&str, &HostTensor)> = fields.iter().map(|f| f.name.as_str()).zip(batch).collect();
         given.extend(hyper.iter().map(|(name, value)| (*name, value)));
         let wanted = program.feeds();
@@ -92,14 +104,22 @@ impl Run {
     pub(super) fn stopped_by_nonfinite(&mut self) -> Result<Error> {
         let now = self.trainer.position();
         let part = &self.task.train;
-        let per_epoch = part.indices.len().div_ceil(self.config.batch).max(1) as u64;
+        let per_epoch = part.indices.len().div_ceil(self.config.update_batch()).max(1) as u64;
         // Suppressed updates changed nothing: the present weights are those before the first of them.
         let before = now.step - self.in_a_row.min(now.step);
         let position = Position { step: before, epoch: before / per_epoch, batch: (before % per_epoch) as usize };
-        let (batches, draw) = self.trainer.batches(&part.indices, self.config.batch, position.epoch);
+        let (batches, draw) = self.trainer.batches(&part.indices, self.config.update_batch(), position.epoch);
         let fields = part.data.fields();
         let batch = part.data.batch(batches.get(position.batch), Some(draw))?;
-        let finding = self.trainer.first_nonfinite(&fields, &batch, before + 1)?;
+        let (rows, mut finding) = (rows_of(&batch)?, None);
+        for (number, from) in (0..rows).step_by(self.config.batch).enumerate() {
+            if finding.is_some() {
+                break;
+            }
+            let indices: Vec<usize> = (from..rows.min(from + self.config.batch)).collect();
+            let piece = batch.iter().map(|t| take_rows(t, &indices)).collect::<Result<Vec<_>>>()?;
+            finding = self.trainer.first_nonfinite_of(&fields, &piece, before + 1, number as u32)?;
+        }
         let mut detail = format!(
             "the loss or its gradient was not finite in {} updates in a row, from number {} on",
             self.in_a_row,

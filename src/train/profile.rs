@@ -30,40 +30,60 @@ pub struct Profile {
     last_end: Option<f64>,
     kernels: Vec<KernelTime>,
     kernels_from: f64,
+    /// The update that is being started, and since when.
+    present: u64,
+    present_from: f64,
 }
 
 impl Profile {
     /// Profiles the kernels of update number `at`: late enough that everything is compiled.
     pub fn of_update(at: u64) -> Profile {
-        Profile { at, began: Instant::now(), spans: Vec::new(), last_end: None, kernels: Vec::new(), kernels_from: 0.0 }
+        Profile {
+            at,
+            began: Instant::now(),
+            spans: Vec::new(),
+            last_end: None,
+            kernels: Vec::new(),
+            kernels_from: 0.0,
+            present: 0,
+            present_from: 0.0,
+        }
     }
 
-    /// Starts an update.
-    pub(super) fn launch(
-        &mut self,
-        program: &mut Program,
-        feeds: &[(&str, &HostTensor)],
-        update: u64,
-    ) -> Result<Fetches> {
+    /// An update begins.
+    pub(super) fn begin(&mut self, update: u64) {
         let from = self.began.elapsed().as_secs_f64();
-        let near = update + AROUND >= self.at && update <= self.at + AROUND;
-        if let Some(last) = self.last_end.filter(|_| near) {
+        if let Some(last) = self.last_end.filter(|_| self.is_near(update)) {
             self.span("data, metrics and waiting", update, last, from - last);
         }
-        let fetches = if update == self.at {
-            let (fetches, kernels) = program.profile(feeds)?;
-            (self.kernels, self.kernels_from) = (kernels, from);
-            fetches
-        } else {
-            program.launch(feeds)?
-        };
+        (self.present, self.present_from) = (update, from);
+    }
+
+    /// Starts one of the programs of the present update: the only one, or one for each piece of its batch and one for the
+    /// update by their sums.
+    pub(super) fn launch(&mut self, program: &mut Program, feeds: &[(&str, &HostTensor)]) -> Result<Fetches> {
+        if self.present != self.at {
+            return program.launch(feeds);
+        }
+        let (fetches, kernels) = program.profile(feeds)?;
+        self.kernels.extend(kernels);
+        self.kernels_from = self.present_from;
+        Ok(fetches)
+    }
+
+    /// The present update has been started.
+    pub(super) fn end(&mut self) {
         let to = self.began.elapsed().as_secs_f64();
-        if near {
+        let (update, from) = (self.present, self.present_from);
+        if self.is_near(update) {
             let name = if update == self.at { "update, kernel by kernel" } else { "update" };
             self.span(name, update, from, to - from);
         }
         self.last_end = Some(to);
-        Ok(fetches)
+    }
+
+    fn is_near(&self, update: u64) -> bool {
+        update + AROUND >= self.at && update <= self.at + AROUND
     }
 
     fn span(&mut self, name: &'static str, update: u64, from: f64, seconds: f64) {

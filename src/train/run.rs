@@ -3,11 +3,10 @@
 
 use crate::backend::Device;
 use crate::error::{Error, Result};
-use crate::tensor::HostTensor;
-use crate::train::checkpoint::{Best, Identity};
+use crate::optim::wrap::fits;
+use crate::train::checkpoint::Best;
 use crate::train::files::load_weights;
 use crate::train::folder::RunFolder;
-use crate::train::generate::{Sampling, generate};
 use crate::train::inspect::inspect;
 use crate::train::nonfinite;
 use crate::train::probe::Probe;
@@ -18,7 +17,7 @@ use crate::train::stopping::Stopping;
 use crate::train::task::{Output, Part};
 use crate::train::trainer::is_model_state;
 pub use crate::train::watch::{EpochReport, RunOptions, Silent, Start, Stop, Summary, Watch, Watches};
-use crate::train::{Measures, Position, RunConfig, Task, Trainer, Usage};
+use crate::train::{Measures, Position, RunConfig, Surface, Task, Trainer, Usage};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,8 +25,6 @@ use std::time::Instant;
 
 /// Under which name early stopping is among the callbacks.
 const STOPPING: &str = "early_stopping";
-/// Sampled texts at the end of a run on text.
-const SAMPLES: usize = 2;
 
 /// A run that is ready to train.
 pub struct Run {
@@ -51,7 +48,9 @@ pub struct Run {
     pub(super) callbacks: BTreeMap<String, Value>,
     pub(super) warnings: Vec<String>,
     /// Compiled for histograms.
-    probe: Option<Probe>,
+    pub(super) probe: Option<Probe>,
+    /// Compiled for `train.critical_every`.
+    pub(super) surface: Option<Surface>,
     pub(super) began: Instant,
 }
 
@@ -64,7 +63,7 @@ impl Run {
             return Err(Error::input(out.display(), detail));
         }
         let (task, mut trainer) = prepare(&config, device)?;
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = one_class(&task).into_iter().collect();
         if !config.init.is_empty() {
             let found = trainer.warm_start(&load_weights(Path::new(&config.init))?, &config.init)?;
             if !found.is_complete() {
@@ -101,6 +100,7 @@ impl Run {
             callbacks: BTreeMap::new(),
             warnings: Vec::new(),
             probe: None,
+            surface: None,
             began,
         }
     }
@@ -125,6 +125,7 @@ impl Run {
             position: self.trainer.position(),
             best: None,
             interrupted: false,
+            finished: false,
             seconds: 0.0,
             first_step: 0.0,
             skipped: 0,
@@ -179,7 +180,7 @@ impl Run {
     }
 
     /// True if the epoch with these measures is the best so far: by what early stopping looks at, else by the loss.
-    fn is_best(&mut self, measures: &Measures) -> bool {
+    pub(super) fn is_best(&mut self, measures: &Measures) -> bool {
         let loss = measures.loss();
         if self.config.early_stopping.patience == 0 {
             return loss.is_finite() && self.best.is_none_or(|b| loss < b.loss);
@@ -199,7 +200,8 @@ impl Run {
             reason: self.device.reason().to_string(),
             parameters: trained.map(|s| s.ty.shape.elems()).sum(),
             examples: [&task.train, &task.validation, &task.test].map(|p| p.indices.len()),
-            steps_per_epoch: task.train.indices.len().div_ceil(self.config.batch),
+            has_classes: !matches!(task.output, Output::Value { .. }),
+            steps_per_epoch: task.train.indices.len().div_ceil(self.config.update_batch()),
             position: self.trainer.position(),
             folder: self.folder.as_ref().map(RunFolder::path),
             warnings: self.warnings.clone(),
@@ -212,9 +214,10 @@ impl Run {
             (&mut self.sums, &mut self.skipped, &mut self.folder, &mut self.in_a_row);
         let (every, stop) = (self.options.checkpoint_every, self.options.stop.clone());
         let part = &self.task.train;
-        let most = nonfinite::most_in_a_row(part.indices.len().div_ceil(self.config.batch));
+        let batch = self.config.update_batch();
+        let most = nonfinite::most_in_a_row(part.indices.len().div_ceil(batch));
         let began = self.began;
-        let ended = self.trainer.epoch(&*part.data, &part.indices, self.config.batch, limit, &mut |report| {
+        let ended = self.trainer.epoch(&*part.data, &part.indices, batch, limit, &mut |report| {
             if out.first_step == 0.0 {
                 out.first_step = began.elapsed().as_secs_f64();
             }
@@ -238,95 +241,6 @@ impl Run {
             false => Ok(ended),
         }
     }
-
-    fn end_epoch(&mut self, seconds: f64, out: &mut Summary, watch: &mut dyn Watch) -> Result<()> {
-        let position = self.trainer.position();
-        let validation = match self.task.validation.indices.is_empty() {
-            true => None,
-            false => Some(measure(&mut self.trainer, &self.task.validation, self.config.batch)?),
-        };
-        let train = std::mem::take(&mut self.sums);
-        let report = EpochReport {
-            epoch: position.epoch,
-            step: position.step,
-            train,
-            validation,
-            lr: self.trainer.scheduler().lr(position.step.saturating_sub(1)),
-            seconds,
-            skipped: std::mem::take(&mut self.skipped),
-        };
-        let loss = validation.unwrap_or(train).loss();
-        self.trainer.observe(loss);
-        if let Some(folder) = &mut self.folder {
-            let mut line = json!({
-                "event": "epoch", "epoch": report.epoch, "step": position.step, "train_loss": train.loss(),
-                "train_accuracy": train.accuracy(), "skipped": report.skipped,
-            });
-            if let Some(v) = &validation {
-                line["validation_loss"] = json!(v.loss());
-                line["validation_accuracy"] = json!(v.accuracy());
-            }
-            folder.log(&[line])?;
-        }
-        (out.train, out.validation) = (train, validation);
-        if self.is_best(&validation.unwrap_or(train)) {
-            self.best = Some(Best { step: position.step, epoch: position.epoch, loss });
-            self.unsaved_best = self.folder.is_some().then(|| self.snapshot()).transpose()?;
-            let e = &self.config.early_stopping;
-            self.kept_best = (e.patience > 0 && e.restore_best).then(|| self.snapshot()).transpose()?;
-        }
-        watch.epoch(&report);
-        if watch.wants_histograms() {
-            watch.histograms(position.step, &self.distributions()?);
-        }
-        Ok(())
-    }
-
-    /// The weights, and the gradients of the first batch of the epoch that has ended.
-    fn distributions(&mut self) -> Result<Vec<(String, HostTensor)>> {
-        let part = &self.task.train;
-        let epoch = self.trainer.position().epoch.saturating_sub(1);
-        let (batches, draw) = self.trainer.batches(&part.indices, self.config.batch, epoch);
-        let batch = part.data.batch(batches.get(0), Some(draw))?;
-        let grads = self.trainer.gradients(&mut self.probe, &part.data.fields(), &batch)?;
-        let named = |kind: &str, (name, t): (String, HostTensor)| (format!("{kind}/{name}"), t);
-        let mut out: Vec<_> = self.trainer.states(true)?.into_iter().map(|x| named("weights", x)).collect();
-        out.extend(grads.into_iter().map(|x| named("gradients", x)));
-        Ok(out)
-    }
-
-    fn finish(&mut self, out: &mut Summary, watch: &mut dyn Watch) -> Result<()> {
-        self.trainer.use_average(true)?;
-        let test = measure(&mut self.trainer, &self.task.test, self.config.batch)?;
-        out.test = Some(test);
-        watch.tested(out.position.step, &test);
-        if let Some(folder) = &mut self.folder {
-            let line = json!({
-                "event": "test", "step": out.position.step, "loss": test.loss(), "accuracy": test.accuracy(),
-                "count": test.count,
-            });
-            folder.log(&[line])?;
-        }
-        if let Output::Char { chars, context, sample, .. } = &self.task.output
-            && *sample > 0
-        {
-            watch.sampling();
-            let prompts = ["\n"; SAMPLES];
-            let known = if chars.encode("\n").is_ok() { prompts } else { [""; SAMPLES] };
-            let first = chars.decode(&chars.tokens()[..1]);
-            let prompts = known.map(|p| if p.is_empty() { first.as_str() } else { p });
-            let how = Sampling { length: *sample, seed: self.config.seed, ..Sampling::default() };
-            out.samples = generate(&mut self.trainer, chars, *context, &prompts, &how)?.texts;
-            watch.samples(out.position.step, &out.samples);
-        }
-        if let Some(folder) = &self.folder {
-            let mut result = out.to_json();
-            let identity = Identity::of(&self.device);
-            (result["device"], result["kiln"]) = (json!(identity.device), json!(identity.version));
-            folder.finish(&result)?;
-        }
-        Ok(())
-    }
 }
 
 /// Data and compiled first training step of a configuration.
@@ -341,12 +255,46 @@ pub(super) fn prepare(config: &RunConfig, device: &Device) -> Result<(Task, Trai
     }
     inspect(config, &task)?;
     let mut trainer = task.trainer(config, device)?;
-    trainer.prepare(&task.train.data.fields(), config.batch.min(examples))?;
+    trainer.prepare(&task.train.data.fields(), config.update_batch().min(examples))?;
+    check_groups(config, &trainer)?;
     Ok((task, trainer))
+}
+
+/// Errors if a group has no parameter, or if none is left to train.
+fn check_groups(config: &RunConfig, trainer: &Trainer) -> Result<()> {
+    let trained = trainer.specs().iter().filter(|s| s.trainable && is_model_state(&s.name));
+    let names: Vec<&str> = trained.map(|s| s.name.as_str()).collect();
+    let group_of = |name: &&str| config.groups.iter().position(|g| fits(&g.pattern, name));
+    let groups: Vec<Option<usize>> = names.iter().map(group_of).collect();
+    for (i, g) in config.groups.iter().enumerate() {
+        if !names.iter().any(|n| fits(&g.pattern, n)) {
+            let detail = format!("{:?} fits none of the parameters: {}", g.pattern, names.join(", "));
+            return Err(Error::input("groups.pattern", detail));
+        }
+        if !groups.contains(&Some(i)) {
+            let detail = format!("every parameter that {:?} fits belongs to a group before it", g.pattern);
+            return Err(Error::input("groups.pattern", detail));
+        }
+    }
+    match groups.iter().all(|g| g.is_some_and(|i| config.groups[i].freeze)) {
+        true => Err(Error::input("groups.freeze", "all parameters are frozen; there is nothing to train")),
+        false => Ok(()),
+    }
+}
+
+/// What should be said about the classes of the training part.
+fn one_class(task: &Task) -> Option<String> {
+    let first = *task.train_labels.first()?;
+    let name = match &task.output {
+        Output::Label { names } => names.get(first as usize).cloned().unwrap_or_default(),
+        _ => first.to_string(),
+    };
+    let all = task.train_labels.iter().all(|&l| l == first);
+    all.then(|| format!("all training examples are of the class {name:?}: there is nothing to tell apart"))
 }
 
 /// Measures the model on a part, in batches that are larger than those of training: nothing has to be kept for a gradient.
 pub fn measure(trainer: &mut Trainer, part: &Part, batch: usize) -> Result<Measures> {
-    let batch = (4 * batch).clamp(1, part.indices.len().max(1));
+    let batch = batch.saturating_mul(4).clamp(1, part.indices.len().max(1));
     trainer.evaluate(&*part.data, &part.indices, batch)
 }

@@ -6,7 +6,7 @@ use crate::data::pairs::{PairTokens, Pairs};
 use crate::data::pictures::{self, Pictures};
 use crate::data::series::Series;
 use crate::data::table::{Columns, Csv, Encoder, Targets};
-use crate::data::{Arrays, Augment, Chars, Dataset, Images, Split, TextWindows, cifar, embedded, file, npy};
+use crate::data::{Arrays, Augment, Chars, Dataset, Images, Split, TextWindows, cifar, embedded, file};
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
 use crate::train::RunConfig;
@@ -14,6 +14,8 @@ use crate::train::config::data::{self, SplitKind, TableTask};
 use crate::train::task::{Output, Part, Reader, Task};
 use std::path::Path;
 use std::sync::Arc;
+
+pub(super) mod npy;
 
 /// What a split may go by.
 #[derive(Default, Clone, Copy)]
@@ -55,6 +57,7 @@ fn divided(data: Arc<dyn Dataset>, split: Split, output: Output, labels: Option<
         test: part(data, split.test),
         output,
         reader: None,
+        tokens: None,
         train_labels,
     }
 }
@@ -123,6 +126,7 @@ fn two_sets(
         test: part(test, all),
         output,
         reader: None,
+        tokens: None,
         train_labels,
     })
 }
@@ -289,55 +293,6 @@ impl Reader for SeriesReader {
     }
 }
 
-pub(super) fn npy(config: &RunConfig, d: &data::Npy) -> Result<Task> {
-    let read = |path: &Path| npy::parse(&file::bytes(path)?, &path.display().to_string());
-    let x = read(given(&d.path, "an .npy file [n, ..]")?)?;
-    if d.targets.is_empty() {
-        return Err(Error::input("data.targets", "is missing: the .npy file with the targets"));
-    }
-    let y = read(Path::new(&d.targets))?;
-    let rows = |t: &HostTensor| t.shape.first().copied();
-    if x.shape.len() < 2 || rows(&x) != rows(&y) {
-        let detail = format!("inputs are {}, targets {}; they need the same number of rows", x.shape, y.shape);
-        return Err(Error::input(&d.path, detail));
-    }
-    let n = x.shape[0];
-    let (labels, y, output) = if d.classes > 0 {
-        let class = |(i, &v): (usize, &f32)| match v >= 0.0 && v < d.classes as f32 && v.fract() == 0.0 {
-            true => Ok(v as i32),
-            false => {
-                let detail = format!("target {i} is {v}, no class from 0 to {}", d.classes - 1);
-                Err(Error::input(&d.targets, detail))
-            }
-        };
-        let labels = y.as_f32()?.iter().enumerate().map(class).collect::<Result<Vec<i32>>>()?;
-        if labels.len() != n {
-            return Err(Error::input(&d.targets, format!("classes must be one per row, their shape is {}", y.shape)));
-        }
-        let names = (0..d.classes).map(|c| c.to_string()).collect();
-        (Some(labels.clone()), HostTensor::i32([n], labels)?, Output::Label { names })
-    } else {
-        // A vector of numbers is a column: the model's output has two dimensions.
-        let width = y.len() / n.max(1);
-        let y = if y.shape.len() == 1 { HostTensor::f32([n, 1], y.as_f32()?.to_vec())? } else { y };
-        let names = (0..width).map(|i| format!("y{i}")).collect();
-        (None, y, Output::Value { names, mean: vec![0.0; width], std: vec![1.0; width] })
-    };
-    let by = By { labels: labels.as_deref(), groups: None };
-    let split = divide(config, n, d.split, d.test, d.validation, by)?;
-    let data = Arrays::new(vec![("x", x), ("y", y)])?;
-    let task = divided(Arc::new(data), split, output, labels.as_deref());
-    Ok(Task { reader: Some(Box::new(NpyReader)), ..task })
-}
-
-struct NpyReader;
-
-impl Reader for NpyReader {
-    fn read(&self, path: &Path) -> Result<Vec<HostTensor>> {
-        Ok(vec![npy::parse(&file::bytes(path)?, &path.display().to_string())?])
-    }
-}
-
 pub(super) fn text(config: &RunConfig, d: &data::Text) -> Result<Task> {
     if config.fold.is_some() {
         return Err(Error::input("train.fold", "a text has no folds: its parts follow one another"));
@@ -365,6 +320,7 @@ pub(super) fn text(config: &RunConfig, d: &data::Text) -> Result<Task> {
         test: windows(tests, n, d.test > 0.0)?,
         output: Output::Char { context: d.context, sample: d.sample, chars },
         reader: None,
+        tokens: None,
         train_labels: Vec::new(),
     })
 }
@@ -410,6 +366,7 @@ pub(super) fn graph(config: &RunConfig, d: &data::Graph) -> Result<Task> {
         test: own(&split.test),
         output: Output::Label { names },
         reader: None,
+        tokens: None,
         train_labels,
     })
 }

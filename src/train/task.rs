@@ -4,7 +4,7 @@ use crate::backend::Device;
 use crate::data::augment::Augmented;
 use crate::data::{Chars, Dataset, Vocabulary};
 use crate::error::{Error, Result};
-use crate::optim::{Clip, Ema, Lookahead, Optimizer, Regularized, Swa};
+use crate::optim::{Clip, Ema, Lookahead, Optimizer, Regularized, Schedule, Swa};
 use crate::train::config::parts::Weighting;
 use crate::train::config::{AugmentConfig, ClassWeights, DataConfig, LossConfig};
 use crate::train::model::{self, Shapes};
@@ -32,6 +32,8 @@ pub struct Task {
     pub output: Output,
     /// Reads inputs in the form of the data, for predictions; `None` where the kind of the data has none.
     pub reader: Option<Box<dyn Reader>>,
+    /// Number of tokens of inputs that are tokens, where the output does not tell it.
+    pub(crate) tokens: Option<usize>,
     /// Classes of the training examples, in order; empty where there are none.
     pub(crate) train_labels: Vec<i32>,
 }
@@ -98,7 +100,7 @@ impl Task {
             DataConfig::Images(d) => sources::images(config, d),
             DataConfig::Table(d) => sources::table(config, d),
             DataConfig::Series(d) => sources::series(config, d),
-            DataConfig::Npy(d) => sources::npy(config, d),
+            DataConfig::Npy(d) => sources::npy::open(config, d),
             DataConfig::Text(d) => sources::text(config, d),
             DataConfig::Pairs(d) => sources::pairs(config, d),
             DataConfig::Graph(d) => sources::graph(config, d),
@@ -114,7 +116,7 @@ impl Task {
 
     /// The trainer of a configuration over this data.
     pub fn trainer(&self, config: &RunConfig, device: &Device) -> Result<Trainer> {
-        let updates = config.epochs * self.train.indices.len().div_ceil(config.batch) as u64;
+        let updates = config.epochs * self.train.indices.len().div_ceil(config.update_batch()) as u64;
         let clip = match (config.clip_norm, config.clip_value) {
             (norm, _) if norm > 0.0 => Some(Clip::Norm(norm)),
             (_, value) if value > 0.0 => Some(Clip::Value(value)),
@@ -123,9 +125,19 @@ impl Task {
         let lr = config.optimizer.lr();
         let model = model::build(&config.model, &self.shapes())?;
         let trainer = Trainer::boxed(device, model, self.loss(&config.loss)?, self.optimizer(config, updates)?, lr);
-        let schedule = config.schedule.build(lr, config.epochs, updates);
+        if config.warmup > 0 && config.warmup >= updates {
+            let detail = format!("{} updates of warm-up, but the run has {updates} in all", config.warmup);
+            return Err(Error::input("train.warmup", detail));
+        }
+        let mut schedule = config.schedule.build(lr, config.epochs, updates, config.warmup);
+        if config.warmup > 0 {
+            let (steps, start_factor) = (config.warmup, config.warmup_start);
+            schedule = Schedule::Warmup { steps, start_factor, then: Box::new(schedule) };
+        }
         let trainer = trainer.schedule(schedule).clip(clip).seed(config.seed);
-        Ok(trainer.shuffle(config.shuffle).workers(config.workers))
+        let trainer = trainer.shuffle(config.shuffle).workers(config.workers);
+        // Pieces of `batch` examples: nothing is cut where one is an update.
+        Ok(trainer.micro_batch(if config.accumulate > 1 { config.batch } else { 0 }))
     }
 
     fn optimizer(&self, config: &RunConfig, updates: u64) -> Result<Box<dyn Optimizer>> {
@@ -151,7 +163,7 @@ impl Task {
         let input = self.train.data.fields().first().map(|f| f.shape.to_vec()).unwrap_or_default();
         let (outputs, tokens) = match &self.output {
             Output::Class { classes, .. } => (*classes, None),
-            Output::Label { names } | Output::Value { names, .. } => (names.len(), None),
+            Output::Label { names } | Output::Value { names, .. } => (names.len(), self.tokens.map(|n| [n; 2])),
             Output::Char { chars, .. } => (chars.vocabulary().len(), Some([chars.vocabulary().len(); 2])),
             Output::Pair { source, target, .. } => (target.len(), Some([source.len(), target.len()])),
         };

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 mod accumulate;
 mod find_lr;
 mod states;
+mod statistics;
 
 pub use find_lr::{FindLr, LrCurve, LrPoint};
 
@@ -246,9 +247,18 @@ impl Trainer {
         Ok(())
     }
 
-    /// The compiled training step for a batch size, once [`Trainer::prepare`] or a first step has made it.
+    /// The compiled training step for a batch size, once [`Trainer::prepare`] or a first step has made it. `None` for a batch
+    /// that is computed in pieces.
     pub fn step_program(&self, batch: usize) -> Option<&Program> {
         self.steps.get(&batch)
+    }
+
+    /// All programs that an update by a batch of this size runs, once they were made.
+    pub fn update_programs(&self, batch: usize) -> Vec<&Program> {
+        match self.accumulation.splits(batch) {
+            true => self.accumulation.programs(batch),
+            false => self.steps.get(&batch).into_iter().collect(),
+        }
     }
 
     /// Gives first contents to what is not in the store yet.
@@ -271,21 +281,24 @@ impl Trainer {
             .map_err(|_| Error::input("training", "more than 2^32 updates; start a new run from the weights"))?;
         let (seed, momentum) = (self.seed, self.scheduler.momentum(self.position.step));
         let hyper = |piece: u32| StepFeed::values_with(seed, number, piece, lr, momentum);
+        if let Some(profile) = &mut self.profile {
+            profile.begin(self.position.step + 1);
+        }
         let fetches = if self.accumulation.splits(rows) {
             self.launch_pieces(fields, batch, hyper)?
         } else if let Some(program) = self.steps.get_mut(&rows) {
             let hyper = hyper(0)?;
             let mut given: Vec<(&str, &HostTensor)> = fields.iter().map(|f| f.name.as_str()).zip(batch).collect();
             given.extend(hyper.iter().map(|(name, value)| (*name, value)));
-            let fetches = match &mut self.profile {
-                Some(profile) => profile.launch(program, &given, self.position.step + 1)?,
-                None => program.launch(&given)?,
-            };
+            let fetches = launch(&mut self.profile, program, &given)?;
             self.usage.stepped(program);
             fetches
         } else {
             return Err(Error::internal("trainer", format!("no program for batch size {rows}")));
         };
+        if let Some(profile) = &mut self.profile {
+            profile.end();
+        }
         self.position.step += 1;
         self.position.batch += 1;
         let count = self.loss.count(&batch[batch.len() - 1]);
@@ -469,6 +482,14 @@ pub(super) fn feeds(builder: &Builder, fields: &[Field], batch: usize) -> Result
     match inputs.is_empty() {
         true => Err(Error::input("data set", "its examples have no fields")),
         false => Ok(inputs),
+    }
+}
+
+/// Starts a program, timed if it belongs to the update that is profiled.
+fn launch(profile: &mut Option<Profile>, program: &mut Program, given: &[(&str, &HostTensor)]) -> Result<Fetches> {
+    match profile {
+        Some(profile) => profile.launch(program, given),
+        None => program.launch(given),
     }
 }
 

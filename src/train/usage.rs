@@ -32,17 +32,29 @@ impl Usage {
                 Note::Inlined { op, reason } => self.inlined.insert(format!("{op}: {reason}")),
             };
         }
-        let stats = program.stats();
-        if is_step && self.dispatches == 0 {
-            (self.dispatches, self.submits) = (stats.dispatches, stats.submits);
+        if is_step {
+            let stats = program.stats();
+            self.step_costs([(stats.dispatches, stats.submits)].into_iter());
         }
     }
 
-    /// Counts one training step.
+    /// Kernel launches and submits of the programs that a training step runs; those of the first step are kept.
+    pub fn step_costs(&mut self, programs: impl Iterator<Item = (usize, usize)>) {
+        if self.dispatches == 0 {
+            (self.dispatches, self.submits) = programs.fold((0, 0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
+        }
+    }
+
+    /// Counts one training step, which was one run of this program.
     pub fn stepped(&mut self, program: &Program) {
-        match program.stats().fallbacks {
-            0 => self.steps_on_device += 1,
-            _ => self.steps_with_fallback += 1,
+        self.step(program.stats().fallbacks > 0);
+    }
+
+    /// Counts one training step.
+    pub fn step(&mut self, fell_back: bool) {
+        match fell_back {
+            false => self.steps_on_device += 1,
+            true => self.steps_with_fallback += 1,
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::ir::Type;
 use crate::tensor::HostTensor;
 use crate::train::Trainer;
+use crate::train::names::adapted;
 use crate::train::trainer::is_model_state;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -51,6 +52,8 @@ impl Trainer {
     pub fn warm_start(&mut self, tensors: &BTreeMap<String, HostTensor>, source: &str) -> Result<WarmStart> {
         let mut out = WarmStart::default();
         let mut fitting = Vec::new();
+        let wanted: Vec<&str> = self.specs().iter().map(|s| s.name.as_str()).collect();
+        let tensors = &*adapted(tensors, &wanted);
         for spec in self.specs().iter().filter(|s| is_model_state(&s.name)) {
             match tensors.get(&spec.name) {
                 None => out.missing.push(spec.name.clone()),

@@ -3,6 +3,7 @@
 use crate::backend::DeviceInfo;
 use crate::tensor::HostTensor;
 use crate::train::checkpoint::Best;
+use crate::train::curvature::Critical;
 use crate::train::profile::Profile;
 use crate::train::{Measures, Position, RunConfig, StepReport, Usage};
 use serde_json::{Value, json};
@@ -71,6 +72,8 @@ pub struct Start<'a> {
     pub parameters: usize,
     /// Examples for training, validation and test.
     pub examples: [usize; 3],
+    /// True if classes are predicted, so that accuracies mean something.
+    pub has_classes: bool,
     /// Updates of one epoch.
     pub steps_per_epoch: usize,
     /// Where it continues; the default at a fresh start.
@@ -113,13 +116,15 @@ pub trait Watch {
     }
     /// After an epoch: weights (`weights/<name>`) and gradients of one batch (`gradients/<name>`).
     fn histograms(&mut self, _step: u64, _tensors: &[(String, HostTensor)]) {}
+    /// The loss surface was examined after an epoch (`train.critical_every`).
+    fn critical(&mut self, _epoch: u64, _step: u64, _: &Critical) {}
     /// The test part was measured.
     fn tested(&mut self, _step: u64, _: &Measures) {}
     /// The update that was to be timed has run, or training ended before it.
     fn profiled(&mut self, _: &Profile) {}
-    /// The samples at the end are being drawn.
+    /// Samples are being drawn: after an epoch, or at the end.
     fn sampling(&mut self) {}
-    /// The samples at the end.
+    /// The samples.
     fn samples(&mut self, _step: u64, _: &[String]) {}
 }
 
@@ -143,6 +148,9 @@ impl Watch for Watches<'_> {
     fn histograms(&mut self, step: u64, tensors: &[(String, HostTensor)]) {
         self.0.iter_mut().for_each(|w| w.histograms(step, tensors));
     }
+    fn critical(&mut self, epoch: u64, step: u64, point: &Critical) {
+        self.0.iter_mut().for_each(|w| w.critical(epoch, step, point));
+    }
     fn tested(&mut self, step: u64, m: &Measures) {
         self.0.iter_mut().for_each(|w| w.tested(step, m));
     }
@@ -164,7 +172,7 @@ impl Watch for Silent {}
 /// What a run came to.
 #[derive(Debug, Clone)]
 pub struct Summary {
-    /// The test part, measured once; `None` if the run was stopped before its end.
+    /// The test part, measured once; `None` if there is none, or if the run was stopped before its end.
     pub test: Option<Measures>,
     /// The last measurement of the validation part.
     pub validation: Option<Measures>,
@@ -176,6 +184,8 @@ pub struct Summary {
     pub best: Option<Best>,
     /// True if it was stopped by [`Stop`].
     pub interrupted: bool,
+    /// True if it came to its end.
+    pub finished: bool,
     /// Time spent in training epochs by this process.
     pub seconds: f64,
     /// Time from the start of this process's run to its first finished step.
@@ -205,7 +215,7 @@ impl Summary {
             "best": self.best.map(|b| json!({ "loss": b.loss, "epoch": b.epoch, "step": b.step })),
             "updates": self.position.step, "epochs": self.position.epoch, "seconds": self.seconds,
             "seconds_to_first_update": self.first_step, "suppressed_updates": self.skipped,
-            "interrupted": self.interrupted, "usage": self.usage,
+            "interrupted": self.interrupted, "finished": self.finished, "usage": self.usage,
             "folder": self.folder.as_deref().map(Path::to_string_lossy), "samples": self.samples,
         })
     }

@@ -99,9 +99,7 @@ fn follows(name: &str, mut trainer: Trainer) {
         let bytes = std::fs::read(path).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let view = |(name, v): (String, safetensors::tensor::TensorView)| {
-            // torch counts batches in 64 bits, kiln in 32: `load_state_dict` converts.
-            let data = if name.ends_with("num_batches_tracked") { vec![v.data()[0]] } else { v.data().to_vec() };
-            (name, (v.shape().to_vec(), data))
+            (name, (v.dtype(), v.shape().to_vec(), v.data().to_vec()))
         };
         file.tensors().into_iter().map(view).collect::<BTreeMap<_, _>>()
     };

@@ -1,5 +1,6 @@
 //! The section `[data]`: where the examples come from, and how they are divided.
 
+use super::section::{Documented, Keys, section};
 use crate::data::Unit;
 use serde::{Deserialize, Serialize};
 
@@ -16,75 +17,93 @@ pub enum SplitKind {
     Ordered,
 }
 
-/// Where the examples come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum DataConfig {
-    /// The embedded 8x8 digits.
-    Digits(Digits),
-    /// A folder with the four IDX files of MNIST, Fashion-MNIST or another data set of that form.
-    Mnist(Mnist),
-    /// A folder with the binary files of CIFAR-10 or CIFAR-100.
-    Cifar(Cifar),
-    /// A folder with one folder of PNG or JPEG files per class.
-    Images(Pictures),
-    /// A CSV or TSV file with a header.
-    Table(Table),
-    /// A file of labelled time series in the `.ts` format.
-    Series(Series),
-    /// Two `.npy` files: inputs and targets.
-    Npy(Npy),
-    /// A text: the end of it is the test part, before that comes the validation part.
-    Text(Text),
-    /// A TSV file of sentences and their translations.
-    Pairs(Pairs),
-    /// One graph with classes of its nodes: a table of edges and one of nodes.
-    Graph(Graph),
+/// What every kind of data says: which part of the examples is kept for what.
+pub trait Shares {
+    /// Shares of the test part (of all examples) and of the validation part (of the rest).
+    fn shares(&self) -> (f64, f64);
 }
 
-/// A section that knows what its keys mean.
-pub trait Documented {
-    /// The keys in order, each with its meaning.
-    const KEYS: &'static [(&'static str, &'static str)];
-}
-
-/// A section: a struct whose keys all have defaults, unknown keys refused, and whose documentation is also what
-/// `--print-config` writes above each key.
-macro_rules! section {
-    ($(#[$doc:meta])* $name:ident {
-        $( $(#[doc = $field_doc:literal])* $field:ident : $ty:ty = $default:expr ),* $(,)?
-    }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        pub struct $name {
-            $( $(#[doc = $field_doc])* pub $field: $ty, )*
-        }
-        impl Default for $name {
-            fn default() -> $name {
-                $name { $( $field: $default, )* }
+/// A section with the keys of a division at its end: `test`, `validation` and `split`.
+macro_rules! divided {
+    ($(#[$doc:meta])* $name:ident { $($fields:tt)* } test = $test:literal, split = $split:ident) => {
+        section!(
+            $(#[$doc])*
+            $name {
+                $($fields)*
+                /// Share of the examples that is kept for the end.
+                test: f64 = $test,
+                /// Share of the rest that choices are made on.
+                validation: f64 = 0.0,
+                /// How the parts are drawn: `random`, `stratified` (each class evenly), or `ordered` (the last are the test part).
+                split: SplitKind = SplitKind::$split,
             }
-        }
-        impl $crate::train::config::data::Documented for $name {
-            const KEYS: &'static [(&'static str, &'static str)] =
-                &[ $( (stringify!($field), concat!($( $field_doc, )*)), )* ];
+        );
+        impl Shares for $name {
+            fn shares(&self) -> (f64, f64) {
+                (self.test, self.validation)
+            }
         }
     };
 }
-pub(super) use section;
 
-section!(
+/// The kinds of data: their names in a configuration, and their sections.
+macro_rules! kinds {
+    ($( $(#[$doc:meta])* $kind:literal $name:ident($section:ident), )*) => {
+        /// Where the examples come from.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum DataConfig {
+            $( $(#[$doc])* #[serde(rename = $kind)] $name($section), )*
+        }
+
+        impl DataConfig {
+            /// Shares of the test and of the validation part.
+            pub fn shares(&self) -> (f64, f64) {
+                match self { $( DataConfig::$name(d) => d.shares(), )* }
+            }
+
+            /// Name in a configuration.
+            pub fn kind(&self) -> &'static str {
+                match self { $( DataConfig::$name(_) => $kind, )* }
+            }
+
+            /// Each kind with its keys and their meanings.
+            pub fn kinds() -> Vec<(&'static str, Keys)> {
+                vec![ $( ($kind, $section::KEYS), )* ]
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The embedded 8x8 digits.
+    "digits" Digits(Digits),
+    /// A folder with the four IDX files of MNIST, Fashion-MNIST or another data set of that form.
+    "mnist" Mnist(Mnist),
+    /// A folder with the binary files of CIFAR-10 or CIFAR-100.
+    "cifar" Cifar(Cifar),
+    /// A folder with one folder of PNG or JPEG files per class.
+    "images" Images(Pictures),
+    /// A CSV or TSV file with a header.
+    "table" Table(Table),
+    /// A file of labelled time series in the `.ts` format.
+    "series" Series(Series),
+    /// Two `.npy` files: inputs and targets.
+    "npy" Npy(Npy),
+    /// A text: the end of it is the test part, before that comes the validation part.
+    "text" Text(Text),
+    /// A TSV file of sentences and their translations.
+    "pairs" Pairs(Pairs),
+    /// One graph with classes of its nodes: a table of edges and one of nodes.
+    "graph" Graph(Graph),
+}
+
+divided!(
     /// The embedded 8x8 digits.
     Digits {
-        /// Share of all examples that is kept for the end.
-        test: f64 = 0.2,
-        /// Share of the rest that choices are made on.
-        validation: f64 = 0.0,
-        /// How the parts are drawn.
-        split: SplitKind = SplitKind::Random,
         /// Training images are moved by up to so many pixels.
         shift: usize = 0,
-    }
+    } test = 0.2, split = Random
 );
 
 section!(
@@ -115,7 +134,7 @@ section!(
     }
 );
 
-section!(
+divided!(
     /// Pictures in folders.
     Pictures {
         /// The folder with one folder per class.
@@ -128,16 +147,10 @@ section!(
         size: [usize; 2] = [32, 32],
         /// Colour (3 channels) or grey (1).
         color: bool = true,
-        /// Share of the pictures that is kept for the end.
-        test: f64 = 0.2,
-        /// Share of the rest that choices are made on.
-        validation: f64 = 0.0,
-        /// How the parts are drawn.
-        split: SplitKind = SplitKind::Stratified,
-    }
+    } test = 0.2, split = Stratified
 );
 
-section!(
+divided!(
     /// A table.
     Table {
         /// The CSV or TSV file.
@@ -162,13 +175,7 @@ section!(
         standardize: bool = true,
         /// What separates the cells; empty: found from the header.
         delimiter: String = String::new(),
-        /// Share of the rows that is kept for the end.
-        test: f64 = 0.2,
-        /// Share of the rest that choices are made on.
-        validation: f64 = 0.0,
-        /// How the parts are drawn.
-        split: SplitKind = SplitKind::Random,
-    }
+    } test = 0.2, split = Random
 );
 
 /// What the target of a table is.
@@ -182,7 +189,7 @@ pub enum TableTask {
     Numbers,
 }
 
-section!(
+divided!(
     /// Time series.
     Series {
         /// The `.ts` file.
@@ -191,16 +198,10 @@ section!(
         test_path: String = String::new(),
         /// Whether each dimension is standardised by mean and deviation of the training part.
         standardize: bool = true,
-        /// Share of the series that is kept for the end.
-        test: f64 = 0.2,
-        /// Share of the rest that choices are made on.
-        validation: f64 = 0.0,
-        /// How the parts are drawn.
-        split: SplitKind = SplitKind::Stratified,
-    }
+    } test = 0.2, split = Stratified
 );
 
-section!(
+divided!(
     /// Arrays.
     Npy {
         /// The inputs, an array (n, ..).
@@ -209,13 +210,7 @@ section!(
         targets: String = String::new(),
         /// Number of classes; 0: the targets are numbers.
         classes: usize = 0,
-        /// Share of the examples that is kept for the end.
-        test: f64 = 0.2,
-        /// Share of the rest that choices are made on.
-        validation: f64 = 0.0,
-        /// How the parts are drawn.
-        split: SplitKind = SplitKind::Random,
-    }
+    } test = 0.2, split = Random
 );
 
 section!(
@@ -238,7 +233,7 @@ section!(
     }
 );
 
-section!(
+divided!(
     /// Parallel text.
     Pairs {
         /// The TSV file, without header.
@@ -253,16 +248,10 @@ section!(
         limit: usize = 0,
         /// Tokens of the longest sentence and translation with their ends, longer ones are cut; 0: the longest there is.
         lengths: [usize; 2] = [0, 0],
-        /// Share of the pairs that is kept for the end.
-        test: f64 = 0.1,
-        /// Share of the rest that choices are made on.
-        validation: f64 = 0.0,
-        /// How the parts are drawn.
-        split: SplitKind = SplitKind::Random,
-    }
+    } test = 0.1, split = Random
 );
 
-section!(
+divided!(
     /// A graph.
     Graph {
         /// The CSV file of the edges, which go both ways.
@@ -277,29 +266,23 @@ section!(
         target: String = "label".into(),
         /// Its columns that are features; empty: each node is told apart by a number of its own.
         inputs: Vec<String> = Vec::new(),
-        /// Share of the nodes whose classes are kept for the end.
-        test: f64 = 0.2,
-        /// Share of the rest that choices are made on.
-        validation: f64 = 0.0,
-        /// How the parts are drawn.
-        split: SplitKind = SplitKind::Stratified,
-    }
+    } test = 0.2, split = Stratified
 );
 
-impl DataConfig {
-    /// Shares of the test and of the validation part.
-    pub fn shares(&self) -> (f64, f64) {
-        match self {
-            DataConfig::Digits(d) => (d.test, d.validation),
-            DataConfig::Mnist(d) => (0.0, d.validation),
-            DataConfig::Cifar(d) => (0.0, d.validation),
-            DataConfig::Images(d) => (d.test, d.validation),
-            DataConfig::Table(d) => (d.test, d.validation),
-            DataConfig::Series(d) => (d.test, d.validation),
-            DataConfig::Npy(d) => (d.test, d.validation),
-            DataConfig::Text(d) => (d.test, d.validation),
-            DataConfig::Pairs(d) => (d.test, d.validation),
-            DataConfig::Graph(d) => (d.test, d.validation),
-        }
+impl Shares for Mnist {
+    fn shares(&self) -> (f64, f64) {
+        (0.0, self.validation)
+    }
+}
+
+impl Shares for Cifar {
+    fn shares(&self) -> (f64, f64) {
+        (0.0, self.validation)
+    }
+}
+
+impl Shares for Text {
+    fn shares(&self) -> (f64, f64) {
+        (self.test, self.validation)
     }
 }

@@ -1,7 +1,7 @@
 //! Configurations on their way: TOML from presets, files and `--set`, merged key by key, then checked strictly. What is not
 //! known is answered with the section, the line, and the nearest known name.
 
-use super::{LayerConfig, RunConfig, custom};
+use super::{NamedLayer, RunConfig, custom};
 use crate::data::table::nearest;
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -145,9 +145,14 @@ impl Draft {
                 true => "; give it, or start from a preset with the line preset = \"digits-cnn\"",
                 false => "",
             };
-            let place =
-                e.to_string().lines().find(|l| l.contains("in `")).map(|l| format!(" ({l})")).unwrap_or_default();
-            Error::input(source, format!("{}{place}{hint}", e.message().trim_end()))
+            match culprit::<RunConfig>(&self.table, e.message()) {
+                Some(key) => {
+                    let section = if TRAIN.contains(&key.as_str()) { "train." } else { "" };
+                    let line = find_line(&self.text, "", &key, None);
+                    Error::input(format!("{source}: {line}{section}{key}"), plain(e.message()))
+                }
+                None => Error::input(source, format!("{}{hint}", plain(e.message()))),
+            }
         })?;
         config.check().map_err(|(key, detail)| {
             let (section, name) = key.split_once('.').unwrap_or(("", key));
@@ -172,7 +177,10 @@ impl Draft {
 
     /// Reads one section by itself, so that an error can say which.
     fn section<T: DeserializeOwned>(&self, name: &str, value: &Value) -> Result<()> {
-        value.clone().try_into::<T>().map(|_| ()).map_err(|e| self.explain(name, &e))
+        value.clone().try_into::<T>().map(|_| ()).map_err(|e| {
+            let key = value.as_table().and_then(|table| culprit::<T>(table, e.message()));
+            self.explain(name, key.as_deref(), &e)
+        })
     }
 
     /// Reads each layer of a list by itself, and the layers in it.
@@ -182,18 +190,22 @@ impl Draft {
             for (i, layer) in layers.iter().enumerate().filter(|(_, l)| l.is_table()) {
                 let path = format!("{path}.{key}[{i}]");
                 self.layers(&path, layer)?;
-                self.section::<LayerConfig>(&path, layer)?;
+                self.section::<NamedLayer>(&path, layer)?;
             }
         }
         Ok(())
     }
 
     /// What serde says, with the section, the line, and the nearest known name.
-    fn explain(&self, section: &str, e: &toml::de::Error) -> Error {
+    fn explain(&self, section: &str, key: Option<&str>, e: &toml::de::Error) -> Error {
         let message = e.message().trim_end();
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
         let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
         let top = section.split(['.', '[']).next().unwrap_or(section);
+        if let Some(key) = key {
+            let line = find_line(&self.text, top, key, None);
+            return Error::input(format!("{}: {line}{section}.{key}", self.source), plain(message));
+        }
         let (hint, line) = match quoted.split_first() {
             Some((name, known)) if unknown => {
                 let hint = nearest(name, known.iter().copied()).replace('"', "`");
@@ -206,6 +218,35 @@ impl Draft {
     }
 }
 
+/// The key of a section whose value has the wrong type, if that is what is wrong with it: the one without which the error is
+/// another one.
+fn culprit<T: DeserializeOwned>(section: &Table, message: &str) -> Option<String> {
+    if !["invalid type", "invalid value", "invalid length"].iter().any(|m| message.starts_with(m)) {
+        return None;
+    }
+    let keys = section.keys().filter(|key| *key != "kind");
+    let same_without = |key: &&String| {
+        let mut rest = section.clone();
+        rest.remove(*key);
+        rest.try_into::<T>().err().is_some_and(|e| e.message() == message)
+    };
+    keys.into_iter().find(|key| !same_without(key)).cloned()
+}
+
+/// What serde says, in words for those who do not write Rust.
+fn plain(message: &str) -> String {
+    let words = [
+        ("expected usize", "expected a whole number of 0 or more"),
+        ("expected u64", "expected a whole number of 0 or more"),
+        ("expected f64", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+        ("a tuple of size", "a list of length"),
+        ("a sequence", "a list"),
+        ("a map", "a section"),
+    ];
+    words.iter().fold(message.trim_end().to_string(), |text, (from, to)| text.replace(from, to))
+}
+
 /// True if a file does not build on the preset that it names.
 fn is_name_only(name: &str, own: &Table) -> bool {
     let complete = ["data", "model", "optimizer"].iter().all(|k| own.contains_key(*k));
@@ -213,8 +254,21 @@ fn is_name_only(name: &str, own: &Table) -> bool {
 }
 
 /// Keys of the section `[train]`, which may also stand at the top of a file.
-pub(super) const TRAIN: &[&str] =
-    &["seed", "epochs", "batch", "clip_norm", "clip_value", "shuffle", "workers", "init", "fold"];
+pub(super) const TRAIN: &[&str] = &[
+    "seed",
+    "epochs",
+    "batch",
+    "accumulate",
+    "warmup",
+    "warmup_start",
+    "clip_norm",
+    "clip_value",
+    "shuffle",
+    "workers",
+    "critical_every",
+    "init",
+    "fold",
+];
 /// The other sections.
 pub(super) const SECTIONS: &[&str] = &[
     "data",

@@ -4,14 +4,20 @@
 
 pub mod data;
 pub mod draft;
+pub mod layers;
 pub mod model;
+pub mod named;
 pub mod optimizer;
 pub mod parts;
+mod ranges;
+pub mod section;
 pub mod text;
 
 pub use data::DataConfig;
 pub use draft::{Draft, PRESETS};
-pub use model::{LayerConfig, ModelConfig};
+pub use layers::LayerConfig;
+pub use model::ModelConfig;
+pub use named::NamedLayer;
 pub use optimizer::{GroupConfig, LookaheadConfig, OptimizerConfig, ScheduleConfig};
 pub use parts::{AugmentConfig, ClassWeights, EarlyStoppingConfig, LossConfig, RegularizationConfig};
 
@@ -30,8 +36,17 @@ pub struct RunConfig {
     pub seed: u64,
     /// Passes over the training part.
     pub epochs: u64,
-    /// Examples per update.
+    /// Examples that are computed at once; with `accumulate` 1, examples per update.
     pub batch: usize,
+    /// Batches whose gradients make one update.
+    #[serde(default = "one_int")]
+    pub accumulate: usize,
+    /// Updates in which the learning rate rises in a straight line before the schedule begins.
+    #[serde(default)]
+    pub warmup: u64,
+    /// Where it rises from, as a share of the schedule's first rate.
+    #[serde(default = "third")]
+    pub warmup_start: f64,
     /// Largest norm of all gradients together; 0 for no limit.
     #[serde(default)]
     pub clip_norm: f64,
@@ -42,8 +57,11 @@ pub struct RunConfig {
     #[serde(default = "yes")]
     pub shuffle: bool,
     /// Threads that prepare batches in the background; 0: none.
-    #[serde(default = "one_worker")]
+    #[serde(default = "one_int")]
     pub workers: usize,
+    /// Epochs between two examinations of the loss surface; 0: none.
+    #[serde(default)]
+    pub critical_every: u64,
     /// A safetensors file that the weights start from; empty: drawn from the seed.
     #[serde(default)]
     pub init: String,
@@ -85,8 +103,11 @@ fn custom() -> String {
 fn yes() -> bool {
     true
 }
-fn one_worker() -> usize {
+fn one_int() -> usize {
     1
+}
+fn third() -> f64 {
+    1.0 / 3.0
 }
 
 /// What is wrong with a value: its key, and the detail.
@@ -114,10 +135,19 @@ fn not_negative(key: &'static str, x: f64) -> std::result::Result<(), Wrong> {
 }
 
 impl RunConfig {
+    /// Examples of one update, unless the training part has fewer.
+    pub fn update_batch(&self) -> usize {
+        self.batch.saturating_mul(self.accumulate)
+    }
+
     /// Ranges that the types do not say: the key, and what is wrong with it.
     fn check(&self) -> std::result::Result<(), Wrong> {
         positive("train.batch", self.batch)?;
+        positive("train.accumulate", self.accumulate)?;
         positive("train.epochs", self.epochs as usize)?;
+        if !(0.0..=1.0).contains(&self.warmup_start) {
+            return Err(("train.warmup_start", format!("{} must be from 0 to 1", self.warmup_start)));
+        }
         not_negative("train.clip_norm", self.clip_norm)?;
         not_negative("train.clip_value", self.clip_value)?;
         if self.clip_norm > 0.0 && self.clip_value > 0.0 {
@@ -135,6 +165,7 @@ impl RunConfig {
         }
         self.check_data()?;
         self.check_parts()?;
+        self.check_rules()?;
         match &self.model {
             ModelConfig::Mlp(m) => {
                 m.hidden.iter().try_for_each(|&n| positive("model.hidden", n))?;
@@ -155,7 +186,10 @@ impl RunConfig {
                 heads(m.heads, m.width)?;
                 share("model.dropout", m.dropout)?;
             }
-            ModelConfig::Layers(m) => positive("model.layers", m.layers.len())?,
+            ModelConfig::Layers(m) => {
+                positive("model.layers", m.layers.len())?;
+                ranges::layers(&m.layers)?;
+            }
         }
         let wanted = match (&self.data, &self.model) {
             (DataConfig::Text(_), ModelConfig::Gpt(_) | ModelConfig::Layers(_)) => None,

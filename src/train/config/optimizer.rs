@@ -1,6 +1,6 @@
 //! The sections `[optimizer]`, `[schedule]`, `[lookahead]` and `[[groups]]`.
 
-use super::data::section;
+use super::section::section;
 use crate::error::{Error, Result};
 use crate::optim::{self, Group, Groups, Optimizer, Schedule};
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ macro_rules! optimizers {
 
             /// What each kind is, with its keys and their meanings.
             pub fn kinds() -> Vec<(&'static str, &'static [(&'static str, &'static str)])> {
-                use super::data::Documented;
+                use super::section::Documented;
                 vec![ $( ($kind, settings::$name::KEYS), )* ]
             }
 
@@ -421,9 +421,10 @@ fn threshold() -> f64 {
 }
 
 impl ScheduleConfig {
-    /// The schedule of a run of `updates` in `epochs`, with the rate `lr`.
-    pub fn build(&self, lr: f64, epochs: u64, updates: u64) -> Schedule {
+    /// The schedule of a run of `updates` in `epochs`, with the rate `lr`, after `warmup` of the updates.
+    pub fn build(&self, lr: f64, epochs: u64, updates: u64, warmup: u64) -> Schedule {
         let per_epoch = updates as f64 / epochs.max(1) as f64;
+        let left = updates - warmup.min(updates);
         let at = |epochs: f64| ((epochs * per_epoch).round() as u64).max(1);
         match *self {
             ScheduleConfig::Constant {} => Schedule::Constant,
@@ -437,19 +438,19 @@ impl ScheduleConfig {
                 Schedule::Exponential { gamma: gamma.powf(1.0 / per_epoch.max(1.0)) }
             }
             ScheduleConfig::Linear { start, end } => {
-                Schedule::Linear { start_factor: start, end_factor: end, total_iters: updates }
+                Schedule::Linear { start_factor: start, end_factor: end, total_iters: left }
             }
-            ScheduleConfig::Polynomial { power } => Schedule::Polynomial { total_iters: updates, power },
+            ScheduleConfig::Polynomial { power } => Schedule::Polynomial { total_iters: left, power },
             ScheduleConfig::Cosine { warmup, min } => {
-                let warmup = (updates as f64 * warmup).round() as u64;
-                Schedule::WarmupCosine { warmup, total: updates, min_lr: min * lr }
+                let warmup = (left as f64 * warmup).round() as u64;
+                Schedule::WarmupCosine { warmup, total: left, min_lr: min * lr }
             }
             ScheduleConfig::CosineRestarts { every, stretch, min } => {
                 Schedule::CosineRestarts { t_0: at(every), t_mult: stretch, eta_min: min * lr }
             }
             ScheduleConfig::OneCycle { rise, momentum } => Schedule::OneCycle {
                 max_lr: lr,
-                total_steps: updates,
+                total_steps: left,
                 pct_start: rise,
                 anneal: Default::default(),
                 div_factor: 25.0,

@@ -1,6 +1,6 @@
 //! The small sections: `[loss]`, `[augment]`, `[regularization]`, `[early_stopping]`.
 
-use super::data::section;
+use super::section::section;
 use serde::{Deserialize, Serialize};
 
 /// How much each class counts in the training loss.

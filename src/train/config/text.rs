@@ -1,27 +1,28 @@
 //! Configurations as commented TOML: what a run's folder holds and what `--print-config` writes. The comments are the
 //! documentation of the fields, so that there is one text for both.
 
-use super::data::{self, Documented};
 use super::draft::TRAIN;
+use super::section::{Documented, Keys};
 use super::{
-    AugmentConfig, EarlyStoppingConfig, GroupConfig, LookaheadConfig, OptimizerConfig, RegularizationConfig, RunConfig,
-    model,
+    AugmentConfig, DataConfig, EarlyStoppingConfig, GroupConfig, LookaheadConfig, OptimizerConfig,
+    RegularizationConfig, RunConfig, model,
 };
 use crate::error::{Error, Result};
 use std::fmt::Write;
 use toml::{Table, Value};
 
-/// Keys with their meanings.
-pub type Keys = &'static [(&'static str, &'static str)];
-
 const TRAIN_KEYS: Keys = &[
     ("seed", "Where everything random follows from."),
     ("epochs", "Passes over the training part."),
-    ("batch", "Examples per update."),
+    ("batch", "Examples that are computed at once; with accumulate = 1, examples per update."),
+    ("accumulate", "Batches whose gradients make one update: that of a batch so many times as large."),
+    ("warmup", "Updates in which the learning rate rises in a straight line before the schedule begins."),
+    ("warmup_start", "Where it rises from, as a share of the schedule's first rate."),
     ("clip_norm", "Largest norm of all gradients together; 0 for no limit."),
     ("clip_value", "Largest size of each element of a gradient; 0 for no limit."),
     ("shuffle", "Whether each epoch visits the examples in an order of its own."),
     ("workers", "Threads that prepare batches in the background; 0: none."),
+    ("critical_every", "Epochs between two examinations of the loss surface (gradient, Hessian, verdict); 0: none."),
     ("init", "A safetensors file that the weights start from; empty: drawn from the seed."),
     ("fold", "Fold k of n of a cross-validation: its validation part is that fold."),
 ];
@@ -98,18 +99,6 @@ pub struct Section {
 
 /// Every section, in the order in which they are written.
 pub fn sections() -> Vec<Section> {
-    let data = vec![
-        ("digits", data::Digits::KEYS),
-        ("mnist", data::Mnist::KEYS),
-        ("cifar", data::Cifar::KEYS),
-        ("images", data::Pictures::KEYS),
-        ("table", data::Table::KEYS),
-        ("series", data::Series::KEYS),
-        ("npy", data::Npy::KEYS),
-        ("text", data::Text::KEYS),
-        ("pairs", data::Pairs::KEYS),
-        ("graph", data::Graph::KEYS),
-    ];
     let model = vec![
         ("mlp", model::Mlp::KEYS),
         ("cnn", model::Cnn::KEYS),
@@ -121,7 +110,7 @@ pub fn sections() -> Vec<Section> {
     let section = |(name, title, kinds)| Section { name, title, kinds };
     [
         ("train", "The run.", one(TRAIN_KEYS)),
-        ("data", "Where the examples come from.", data),
+        ("data", "Where the examples come from.", DataConfig::kinds()),
         ("augment", "Random changes of training examples.", one(AugmentConfig::KEYS)),
         ("model", "The network.", model),
         ("loss", "What is minimised.", LOSS_KEYS.to_vec()),
@@ -149,11 +138,12 @@ flatten { start = 1 }   dropout { p = 0.5 }
 residual { layers = [..], shortcut = [] }
 embedding { dim, num = tokens of the data }   positions { learned = false }
 rnn, lstm, gru { hidden, layers = 1, bidirectional = false, dropout = 0 }
-transformer_encoder { heads, feedforward = 4 x width, layers = 1, dropout = 0.1, norm_first = false, activation = \"relu\", causal = false }
+transformer_encoder { heads, feedforward = 4 x width, layers = 1, dropout = 0.1, norm_first = false, activation = \"relu\", causal = false, norm = false }
 conformer { heads, feedforward = 4 x width, layers = 1, kernel = 15, dropout = 0.1, group_norm = false }
 graph_attention { out = classes of the data, heads = 1, concat = true, dropout = 0 }
 patches { size, dim, class_token = false }
-first   last   mean   max   (of a sequence, without what pads it)";
+first   last   mean   max   (of a sequence, without what pads it)
+Every layer may have a name = \"lstm\", with which its parameters' names begin instead of with its place: lstm.weight_ih_l0";
 
 impl RunConfig {
     /// This configuration as TOML, each key with its meaning above it.
@@ -256,7 +246,7 @@ pub fn reference() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::config::{DataConfig, Draft, LayerConfig, LossConfig, ModelConfig, ScheduleConfig};
+    use crate::train::config::{Draft, LayerConfig, LossConfig, ModelConfig, ScheduleConfig};
     use serde::de::DeserializeOwned;
 
     /// The names that serde would take in place of one that does not exist.

@@ -3,7 +3,7 @@
 //! the whole batch, but for rounding. What a module computes from a batch as a whole (batch norm, the masks of dropout) it
 //! computes from each piece.
 
-use super::{METRICS, Trainer, feeds, pack, rows_of, split_target};
+use super::{METRICS, Trainer, feeds, launch, pack, rows_of, split_target};
 use crate::backend::{Fetches, Program};
 use crate::data::{Field, dataset};
 use crate::dtype::DType;
@@ -33,6 +33,12 @@ impl Accumulation {
     /// True if a batch of this size runs in pieces.
     pub fn splits(&self, rows: usize) -> bool {
         self.rows > 0 && rows > self.rows
+    }
+
+    /// The programs of an update by a batch of this size.
+    pub fn programs(&self, batch: usize) -> Vec<&Program> {
+        let pieces = [self.rows, batch % self.rows.max(1)];
+        pieces.iter().filter_map(|rows| self.pieces.get(rows)).chain(&self.apply).collect()
     }
 
     /// Forgets the programs, whose inputs have changed.
@@ -70,6 +76,10 @@ impl Trainer {
         if self.accumulation.apply.is_none() {
             self.accumulation.apply = Some(self.compile_apply()?);
         }
+        let of = |rows: usize| self.accumulation.pieces.get(&rows);
+        let runs = of(rows).map(|p| (batch / rows, p)).into_iter().chain(of(batch % rows).map(|p| (1, p)));
+        let runs = runs.chain(self.accumulation.apply.iter().map(|p| (1, p)));
+        self.usage.step_costs(runs.map(|(times, p)| (times * p.stats().dispatches, times * p.stats().submits)));
         Ok(())
     }
 
@@ -113,7 +123,7 @@ impl Trainer {
         self.fill(params.specs())?;
         self.fill(states)?;
         let program = Program::compile(&self.store, graph)?;
-        self.usage.compiled(&program, true);
+        self.usage.compiled(&program, false);
         Ok(program)
     }
 
@@ -146,6 +156,7 @@ impl Trainer {
     ) -> Result<Fetches> {
         let (rows, most) = (rows_of(batch)?, self.accumulation.rows);
         let whole = mass(&self.loss, &batch[batch.len() - 1]);
+        let mut fell_back = false;
         for (number, from) in (0..rows).step_by(most).enumerate() {
             let indices: Vec<usize> = (from..rows.min(from + most)).collect();
             let piece: Vec<HostTensor> =
@@ -157,16 +168,16 @@ impl Trainer {
             given.extend(step.iter().map(|(name, value)| (*name, value)));
             given.push((SHARE, &share));
             if let Some(program) = self.accumulation.pieces.get_mut(&indices.len()) {
-                program.launch(&given)?;
-                self.usage.stepped(program);
+                launch(&mut self.profile, program, &given)?;
+                fell_back |= program.stats().fallbacks > 0;
             }
         }
         let step = feed(0)?;
         let given: Vec<(&str, &HostTensor)> = step.iter().map(|(name, value)| (*name, value)).collect();
         match &mut self.accumulation.apply {
             Some(program) => {
-                let fetches = program.launch(&given)?;
-                self.usage.stepped(program);
+                let fetches = launch(&mut self.profile, program, &given)?;
+                self.usage.step(fell_back || program.stats().fallbacks > 0);
                 Ok(fetches)
             }
             None => Err(crate::error::Error::internal("trainer", format!("no program gives {METRICS}"))),

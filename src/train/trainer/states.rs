@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::ir::Type;
 use crate::nn::ParamSpec;
 use crate::tensor::HostTensor;
+use crate::train::names::adapted;
 use std::collections::BTreeMap;
 
 impl Trainer {
@@ -18,6 +19,8 @@ impl Trainer {
     /// model (with `all`: and of its optimizer), in name, type and shape. `source` names them in errors.
     pub fn load(&mut self, tensors: &BTreeMap<String, HostTensor>, all: bool, source: &str) -> Result<()> {
         let wanted: Vec<&ParamSpec> = self.specs.iter().filter(|s| all || is_model_state(&s.name)).collect();
+        let names: Vec<&str> = wanted.iter().map(|s| s.name.as_str()).collect();
+        let tensors = &*adapted(tensors, &names);
         let todo = "it belongs to another model; use the run's own config.toml";
         for spec in &wanted {
             let Some(t) = tensors.get(&spec.name) else {
