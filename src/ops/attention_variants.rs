@@ -3,6 +3,7 @@
 
 use crate::dtype::DType;
 use crate::ir::{Builder, Tensor};
+use crate::ops::PadMode;
 use std::panic::Location;
 
 impl Tensor {
@@ -78,10 +79,15 @@ impl Tensor {
         (weights.matmul(value), weights)
     }
 
-    /// Attention with the kernel f(x) = elu(x) + 1 in the place of the exponential: linear in the length unless causal.
+    /// Attention with the kernel f(x) = elu(x) + 1 in the place of the exponential, in time linear in the length
+    /// (Katharopoulos et al., arXiv 2006.16236). Causal ones go by pieces of [`PIECE`] positions: inside a piece by scores,
+    /// before it by the sums of f(k) v^T and f(k) up to its start.
     #[track_caller]
     pub fn linear_attention(&self, key: &Tensor, value: &Tensor, is_causal: bool) -> Tensor {
         let (q, k) = (self.elu(1.0) + 1.0, key.elu(1.0) + 1.0);
+        if is_causal && self.size(-2) == key.size(-2) && self.size(-2) > 2 * PIECE {
+            return causal_by_pieces(&q, &k, value);
+        }
         if is_causal {
             let a = q.matmul(&k.t()).tril(0);
             return a.matmul(value) / a.sum(&[-1], true);
@@ -107,6 +113,42 @@ impl Tensor {
     }
 }
 
+/// Positions of a piece of [`Tensor::linear_attention`].
+const PIECE: usize = 64;
+
+/// Causal linear attention of feature maps q, k `[.., L, D]` and v `[.., L, E]` of equal length.
+#[track_caller]
+fn causal_by_pieces(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    let len = q.size(-2);
+    let n = len.div_ceil(PIECE);
+    // Zeros after the end add nothing to any sum.
+    let pieces = |t: &Tensor| {
+        let padded = t.pad_with(&[(0, 0), (0, (n * PIECE - len) as i64)], PadMode::Constant(0.0));
+        let mut shape = t.shape().to_vec();
+        let width = shape[t.rank() - 1];
+        shape.truncate(t.rank() - 2);
+        shape.extend([n, PIECE, width]);
+        padded.reshape(shape)
+    };
+    let whole = |t: Tensor| {
+        let mut shape = t.shape().to_vec();
+        let width = shape[t.rank() - 1];
+        shape.truncate(t.rank() - 3);
+        shape.extend([n * PIECE, width]);
+        t.reshape(shape).narrow(-2, 0, len)
+    };
+    // What came before each piece: sums along the pieces, moved on by one.
+    let before = |sums: Tensor| {
+        let upto = sums.cumsum(-3).narrow(-3, 0, n - 1);
+        upto.pad_with(&[(0, 0), (0, 0), (1, 0)], PadMode::Constant(0.0))
+    };
+    let (q, k, v) = (pieces(q), pieces(k), pieces(v));
+    let inside = q.matmul(&k.t()).tril(0);
+    let sums = inside.matmul(&v) + q.matmul(&before(k.t().matmul(&v)));
+    let weights = inside.sum(&[-1], true) + (&q * before(k.sum(&[-2], true))).sum(&[-1], true);
+    whole(sums) / whole(weights)
+}
+
 /// `f32[L, S]`: the distance of query i and key j, |i - j|, or on a grid of this width that of the pixels
 /// (i div W, i mod W).
 #[track_caller]
@@ -127,4 +169,42 @@ pub fn distances(builder: &Builder, queries: usize, keys: usize, grid_width: Opt
 fn positions(query: &Tensor, key: &Tensor) -> (Tensor, Tensor) {
     let of = |t: &Tensor| query.builder().iota(t.size(-2));
     (of(query).unsqueeze(1), of(key).unsqueeze(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::reference::{Array, Precision, eval};
+    use crate::grad::grad;
+    use crate::ir::OutputKind;
+
+    /// By pieces and by all scores, with derivatives, at lengths that end inside a piece and at its end.
+    #[test]
+    fn causal_linear_attention_by_pieces_is_that_by_scores() {
+        for len in [129, 192, 200] {
+            let b = Builder::new();
+            let x: Vec<Tensor> =
+                [3, 3, 2].iter().enumerate().map(|(i, &w)| b.feed(format!("{i}"), DType::F32, [2, len, w])).collect();
+            let pieces = x[0].linear_attention(&x[1], &x[2], true);
+            let (q, k) = (x[0].elu(1.0) + 1.0, x[1].elu(1.0) + 1.0);
+            let a = q.matmul(&k.t()).tril(0);
+            let scores = a.matmul(&x[2]) / a.sum(&[-1], true);
+            let mut outs = Vec::new();
+            for y in [pieces, scores] {
+                let wave = (b.iota(y.elems()).cast(DType::F32) * 0.7).sin().reshape(y.shape());
+                let by = grad(&(&y * wave).sum(&[], false), &[&x[0], &x[1], &x[2]]);
+                outs.extend([y].into_iter().chain(by));
+            }
+            outs.iter().enumerate().for_each(|(i, t)| b.output(format!("{i}"), OutputKind::Fetch, t));
+            let fill = |w: usize, k: f64| {
+                Array::floats(vec![2, len, w], (0..2 * len * w).map(|i| (i as f64 * k + 0.3).sin()).collect())
+            };
+            let inputs = [fill(3, 0.37), fill(3, 0.59), fill(2, 0.83)];
+            let outs = eval(&b.build().unwrap(), &inputs, Precision::F64).unwrap();
+            for (k, (a, b)) in outs[..4].iter().zip(&outs[4..]).enumerate() {
+                let far = a.as_floats().iter().zip(b.as_floats()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(far < 1e-10, "length {len}, result {k}: {far}");
+            }
+        }
+    }
 }

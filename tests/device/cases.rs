@@ -2,7 +2,7 @@
 //! was meant to. `kiln::check::run` takes part of a name to run one case alone.
 
 use kiln::Device;
-use kiln::check::{Summary, run};
+use kiln::check::{Case, DeviceRunner, Summary, cases, run, support};
 
 fn all_pass(device: &str) {
     let device = Device::open(device).unwrap();
@@ -31,4 +31,29 @@ fn cases_on_the_cpu_path() {
 #[test]
 fn cases_on_a_software_adapter() {
     all_pass("software");
+}
+
+/// The derivatives, by inputs and cotangents, of every differentiated case's gradients along random directions.
+fn second_derivatives_pass(device: &str) {
+    let mut runner = DeviceRunner::new(&Device::open(device).unwrap());
+    let cases: Vec<Case> = cases::all().into_iter().filter(|c| c.grad).collect();
+    let mut check =
+        |c: &Case| support::second(c, &c.graph().unwrap(), &mut runner).err().map(|e| format!("{}: {e}", c.name));
+    let failed: Vec<String> = cases.iter().filter_map(&mut check).collect();
+    assert!(cases.len() > 100 && failed.is_empty(), "{} of {}:\n{}", failed.len(), cases.len(), failed.join("\n"));
+}
+
+#[test]
+fn second_derivatives_on_the_reference() {
+    second_derivatives_pass("reference");
+}
+
+#[test]
+fn second_derivatives_on_the_cpu_path() {
+    second_derivatives_pass("cpu");
+}
+
+#[test]
+fn second_derivatives_on_a_software_adapter() {
+    second_derivatives_pass("software");
 }

@@ -121,7 +121,7 @@ fn as_in_pytorch() {
             let k = names.iter().position(|n| n == p)?;
             Some((0..100_000).map(|i| 0.3 * (0.37 * f64::from(i) + k as f64).sin()).collect::<Vec<f64>>())
         };
-        for device in ["reference", "cpu"] {
+        for device in ["reference", "cpu", "software"] {
             let b = Builder::new();
             let params = Params::new(&b, Mode::Train);
             let xs: Vec<Tensor> = shapes.iter().enumerate().map(|(k, s)| wave(&b, s, 0.7, 0.3 + k as f64)).collect();

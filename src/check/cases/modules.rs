@@ -72,6 +72,7 @@ pub(super) fn cases() -> Vec<Case> {
         one("glu", &[3, 8], Glu::default()),
         one("attention/windowed", &[2, 7, 6], heads(Form::Windowed { window: 2, is_causal: false })),
         one("attention/linear", &[2, 7, 6], heads(Form::Linear { is_causal: true })),
+        one("attention/linear, by pieces", &[1, 140, 2], SelfAttention::new(2, 1, Form::Linear { is_causal: true })),
         one(
             "attention/distance_decay",
             &[2, 6, 6],
