@@ -171,6 +171,15 @@ impl Batches {
         Batches { order: part.to_vec(), batch: batch.max(1) }
     }
 
+    /// The same without a short last batch, unless it is the only one.
+    pub fn whole(mut self) -> Batches {
+        let whole = self.order.len() / self.batch * self.batch;
+        if whole > 0 {
+            self.order.truncate(whole);
+        }
+        self
+    }
+
     /// Number of batches, the short last one included.
     pub fn len(&self) -> usize {
         self.order.len().div_ceil(self.batch)

@@ -93,6 +93,9 @@ pub struct State {
     /// The best state so far; its checkpoint is kept.
     #[serde(default)]
     pub best: Option<Best>,
+    /// A hash of the data ([`Task::fingerprint`](crate::train::Task::fingerprint)); empty: not known.
+    #[serde(default)]
+    pub data: String,
     /// What callbacks remember, by their names.
     #[serde(default)]
     pub callbacks: BTreeMap<String, serde_json::Value>,
@@ -324,6 +327,7 @@ mod tests {
             skipped: 0,
             in_a_row: 0,
             best: Some(Best { step: 1, epoch: 0, loss: 0.1 + 0.2 }),
+            data: "abc".into(),
             callbacks: BTreeMap::from([("patience".into(), serde_json::json!({"bad": 3}))]),
             metrics_bytes: 12,
         }

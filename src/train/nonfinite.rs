@@ -104,7 +104,7 @@ impl Run {
     pub(super) fn stopped_by_nonfinite(&mut self) -> Result<Error> {
         let now = self.trainer.position();
         let part = &self.task.train;
-        let per_epoch = part.indices.len().div_ceil(self.config.update_batch()).max(1) as u64;
+        let per_epoch = self.config.updates_per_epoch(part.indices.len()).max(1) as u64;
         // Suppressed updates changed nothing: the present weights are those before the first of them.
         let before = now.step - self.in_a_row.min(now.step);
         let position = Position { step: before, epoch: before / per_epoch, batch: (before % per_epoch) as usize };

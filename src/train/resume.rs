@@ -67,7 +67,7 @@ impl Run {
         let (task, mut trainer) = prepare(&config, device)?;
         let Some((loaded, problems)) = found else {
             let (folder, _) = RunFolder::reopen(&run, 0)?;
-            let mut fresh = Run::from_parts(config, options, device, (task, trainer), Some(folder), began);
+            let mut fresh = Run::from_parts(config, options, device, (task, trainer), Some(folder), began)?;
             fresh.warnings.push("the run has no checkpoint yet; it starts from its beginning".into());
             return Ok(fresh);
         };
@@ -87,6 +87,9 @@ impl Run {
                 was.device, was.version, is.device, is.version
             ));
         }
+        if !state.data.is_empty() && state.data != task.fingerprint()? {
+            warnings.push("not bit-equal to a run that was never stopped: its data have changed since it began".into());
+        }
         // What lies ahead will be computed again, and is whole then.
         let ahead: Vec<u64> =
             checkpoint::list(&run).into_iter().map(|(step, _)| step).filter(|s| *s > state.step).collect();
@@ -99,7 +102,7 @@ impl Run {
         let (folder, lost) = RunFolder::reopen(&run, state.metrics_bytes)?;
         warnings.extend(lost);
         let [loss_sum, correct] = state.sums.map(f64::from_bits);
-        let mut resumed = Run::from_parts(config, options, device, (task, trainer), Some(folder), began);
+        let mut resumed = Run::from_parts(config, options, device, (task, trainer), Some(folder), began)?;
         resumed.sums = Measures { loss_sum, correct, count: state.count };
         (resumed.skipped, resumed.in_a_row, resumed.best) = (state.skipped, state.in_a_row, state.best);
         (resumed.callbacks, resumed.warnings) = (state.callbacks, warnings);
@@ -122,6 +125,7 @@ impl Run {
             skipped: self.skipped,
             in_a_row: self.in_a_row,
             best: self.best,
+            data: self.fingerprint.clone(),
             callbacks: self.callbacks.clone(),
             metrics_bytes: self.folder.as_ref().map_or(0, RunFolder::metrics_bytes),
         };

@@ -45,6 +45,8 @@ pub struct Run {
     pub(super) unsaved_best: Option<Snapshot>,
     /// The best state, if early stopping may go back to it.
     pub(super) kept_best: Option<Snapshot>,
+    /// Of the data, for checkpoints.
+    pub(super) fingerprint: String,
     pub(super) callbacks: BTreeMap<String, Value>,
     pub(super) warnings: Vec<String>,
     /// Compiled for histograms.
@@ -71,7 +73,7 @@ impl Run {
             }
         }
         let folder = options.keep.then(|| RunFolder::create(options.out.as_deref(), &config)).transpose()?;
-        let mut run = Run::from_parts(config, options, device, (task, trainer), folder, began);
+        let mut run = Run::from_parts(config, options, device, (task, trainer), folder, began)?;
         run.warnings = warnings;
         Ok(run)
     }
@@ -83,8 +85,9 @@ impl Run {
         (task, trainer): (Task, Trainer),
         folder: Option<RunFolder>,
         began: Instant,
-    ) -> Run {
-        Run {
+    ) -> Result<Run> {
+        Ok(Run {
+            fingerprint: task.fingerprint()?,
             config,
             options,
             device: device.clone(),
@@ -102,7 +105,7 @@ impl Run {
             probe: None,
             surface: None,
             began,
-        }
+        })
     }
 
     /// How it is carried out.
@@ -201,7 +204,7 @@ impl Run {
             parameters: trained.map(|s| s.ty.shape.elems()).sum(),
             examples: [&task.train, &task.validation, &task.test].map(|p| p.indices.len()),
             has_classes: !matches!(task.output, Output::Value { .. }),
-            steps_per_epoch: task.train.indices.len().div_ceil(self.config.update_batch()),
+            steps_per_epoch: self.config.updates_per_epoch(task.train.indices.len()),
             position: self.trainer.position(),
             folder: self.folder.as_ref().map(RunFolder::path),
             warnings: self.warnings.clone(),
@@ -215,7 +218,7 @@ impl Run {
         let (every, stop) = (self.options.checkpoint_every, self.options.stop.clone());
         let part = &self.task.train;
         let batch = self.config.update_batch();
-        let most = nonfinite::most_in_a_row(part.indices.len().div_ceil(batch));
+        let most = nonfinite::most_in_a_row(self.config.updates_per_epoch(part.indices.len()));
         let began = self.began;
         let ended = self.trainer.epoch(&*part.data, &part.indices, batch, limit, &mut |report| {
             if out.first_step == 0.0 {
@@ -254,6 +257,17 @@ pub(super) fn prepare(config: &RunConfig, device: &Device) -> Result<(Task, Trai
         ));
     }
     inspect(config, &task)?;
+    // The short last batch, or its last piece: batch norm takes no single example.
+    let rest = if config.drop_last { 0 } else { examples % config.update_batch() % config.batch };
+    if rest > 0 {
+        inspect(&RunConfig { batch: rest, ..config.clone() }, &task).map_err(|e| {
+            let detail = format!(
+                "the last batch of an epoch has {rest} of the {examples} examples, with which the model does not work ({e}); \
+                 take another batch, or drop_last = true"
+            );
+            Error::input("train.batch", detail)
+        })?;
+    }
     let mut trainer = task.trainer(config, device)?;
     trainer.prepare(&task.train.data.fields(), config.update_batch().min(examples))?;
     check_groups(config, &trainer)?;

@@ -7,10 +7,14 @@ use crate::error::{Error, Result};
 use crate::optim::{Clip, Ema, Lookahead, Optimizer, Regularized, Schedule, Swa};
 use crate::train::config::parts::Weighting;
 use crate::train::config::{AugmentConfig, ClassWeights, DataConfig, LossConfig};
+use crate::train::files::sha256;
 use crate::train::model::{self, Shapes};
 use crate::train::{Loss, RunConfig, Trainer, sources};
 use std::path::Path;
 use std::sync::Arc;
+
+/// So many training examples enter the hash of the data.
+const HASHED: usize = 64;
 
 /// A part of the examples of a data set.
 pub struct Part {
@@ -116,7 +120,7 @@ impl Task {
 
     /// The trainer of a configuration over this data.
     pub fn trainer(&self, config: &RunConfig, device: &Device) -> Result<Trainer> {
-        let updates = config.epochs * self.train.indices.len().div_ceil(config.update_batch()) as u64;
+        let updates = config.epochs.saturating_mul(config.updates_per_epoch(self.train.indices.len()) as u64);
         let clip = match (config.clip_norm, config.clip_value) {
             (norm, _) if norm > 0.0 => Some(Clip::Norm(norm)),
             (_, value) if value > 0.0 => Some(Clip::Value(value)),
@@ -135,7 +139,7 @@ impl Task {
             schedule = Schedule::Warmup { steps, start_factor, then: Box::new(schedule) };
         }
         let trainer = trainer.schedule(schedule).clip(clip).seed(config.seed);
-        let trainer = trainer.shuffle(config.shuffle).workers(config.workers);
+        let trainer = trainer.shuffle(config.shuffle).drop_last(config.drop_last).workers(config.workers);
         // Pieces of `batch` examples: nothing is cut where one is an update.
         Ok(trainer.micro_batch(if config.accumulate > 1 { config.batch } else { 0 }))
     }
@@ -156,6 +160,21 @@ impl Task {
             rule = Box::new(Swa { inner: rule, start: (updates as f64 * r.swa).round() as u64 });
         }
         Ok(rule)
+    }
+
+    /// A hash of the data: the examples of each part by number, and some training examples throughout by content.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut bytes = Vec::new();
+        for part in [&self.train, &self.validation, &self.test] {
+            bytes.extend((part.indices.len() as u64).to_le_bytes());
+            bytes.extend(part.indices.iter().flat_map(|&i| (i as u64).to_le_bytes()));
+        }
+        let all = &self.train.indices;
+        let some: Vec<usize> = all.iter().copied().step_by(all.len().div_ceil(HASHED).max(1)).collect();
+        if !some.is_empty() {
+            self.train.data.batch(&some, None)?.iter().for_each(|t| bytes.extend(t.as_bytes()));
+        }
+        Ok(sha256(&bytes))
     }
 
     /// What a model must know of this data.

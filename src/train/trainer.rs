@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 mod accumulate;
 mod find_lr;
+mod settings;
 mod states;
 mod statistics;
 
@@ -48,6 +49,7 @@ pub struct Trainer {
     clip: Option<Clip>,
     pub(super) seed: u64,
     shuffle: bool,
+    drop_last: bool,
     workers: usize,
     /// True while the averages stand in the weights' places.
     pub(super) averaged: bool,
@@ -91,6 +93,7 @@ impl Trainer {
             clip: None,
             seed: 0,
             shuffle: true,
+            drop_last: false,
             workers: 0,
             averaged: false,
             position: Position::default(),
@@ -103,41 +106,6 @@ impl Trainer {
             usage: Usage::default(),
             profile: None,
         }
-    }
-
-    /// Times the updates that come; see [`Profile`]. `None` ends that and gives what was measured.
-    pub fn set_profile(&mut self, profile: Option<Profile>) -> Option<Profile> {
-        std::mem::replace(&mut self.profile, profile)
-    }
-
-    /// The same with the learning rate following a schedule.
-    pub fn schedule(mut self, schedule: Schedule) -> Trainer {
-        self.scheduler = Scheduler::new(self.scheduler.base, schedule);
-        self
-    }
-
-    /// The same with gradients limited before the update.
-    pub fn clip(mut self, clip: Option<Clip>) -> Trainer {
-        self.clip = clip;
-        self
-    }
-
-    /// The same with this seed, from which initialisation, dropout and the order of the data follow.
-    pub fn seed(mut self, seed: u64) -> Trainer {
-        self.seed = seed;
-        self
-    }
-
-    /// The same with epochs in an order of their own, or all in the data's.
-    pub fn shuffle(mut self, shuffle: bool) -> Trainer {
-        self.shuffle = shuffle;
-        self
-    }
-
-    /// The same with so many threads that prepare training batches in the background. The numbers do not change.
-    pub fn workers(mut self, workers: usize) -> Trainer {
-        self.workers = workers;
-        self
     }
 
     /// The store with parameters, buffers and optimizer state.
@@ -343,6 +311,7 @@ impl Trainer {
             true => Batches::shuffled(part, batch, self.seed, epoch),
             false => Batches::ordered(part, batch),
         };
+        let batches = if self.drop_last { batches.whole() } else { batches };
         (batches, Draw { seed: self.seed, epoch })
     }
 

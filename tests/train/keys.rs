@@ -261,6 +261,8 @@ fn values_that_cannot_be_are_named_with_key_and_line() {
     refused(&preset("[schedule]\nkind = \"cosine\"\nwarmup = 2.0"), &["line 4", "schedule.warmup", "2"]);
     refused(&preset("[train]\nwarmup = 100000"), &["train.warmup", "has 1640 in all"]);
     refused(&preset("[train]\naccumulate = 0"), &["train.accumulate"]);
+    refused("preset = \"digits-cnnn\"", &["digits-cnnn", "did you mean \"digits-cnn\""]);
+    refused("data = 3\n", &["a section with a kind"]);
     refused(&layers("\"flatten\", { kind = \"linear\", out = 0 }, \"linear\""), &["layer 1 (linear)", "out = 0"]);
     refused(&layers("\"flatten\", { kind = \"dropout\", p = 2.0 }, \"linear\""), &["layer 1 (dropout)", "p = 2"]);
     refused(&layers("{ kind = \"max_pool\", kernel = [2, 0] }"), &["layer 0 (max_pool)", "kernel = 0"]);
@@ -272,7 +274,8 @@ fn values_that_cannot_be_are_named_with_key_and_line() {
     refused(&layers("{ kind = \"flatten\", name = \"a..b\" }"), &["a..b", "joined by dots"]);
     let mut saved = Command::new(env!("CARGO_BIN_EXE_kiln"));
     saved.args(["train", "digits-mlp", "--device", "cpu", "--set", "train.batch=9223372036854775807"]).current_dir(d);
-    assert!(saved.args(["--set", "train.accumulate=9", "--epochs", "1"]).output().unwrap().status.success());
+    let most = ["--set", "train.accumulate=9", "--epochs", "9223372036854775807", "--stop-after", "1"];
+    assert!(saved.args(most).output().unwrap().status.success());
 }
 
 /// A `.npy` file of f32.
@@ -320,4 +323,61 @@ fn arrays_that_cannot_be_learnt_from_are_named() {
     assert_eq!(said(&x, &y, &tokens).0, Some(0));
     let (code, text) = said(&x, &[1.0; 10], toml);
     assert!(code == Some(0) && text.contains("warning: all training examples are of the class \"1\""), "{text}");
+}
+
+#[test]
+fn a_short_last_batch_can_be_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let toml = "[train]\nepochs = 2\nbatch = 4\nshuffle = false\nKEYS\n[data]\nkind = \"npy\"\npath = \"x.npy\"\n\
+                targets = \"y.npy\"\nclasses = 2\ntest = 0.0\n[model]\nkind = \"layers\"\n\
+                layers = [{ kind = \"linear\", out = 3 }, \"batch_norm\", \"linear\"]\n[optimizer]\nkind = \"sgd\"\nlr = 0.1\n";
+    npy(&d.join("x.npy"), "(9, 2)", &(0..18).map(|i| (i * i % 7) as f32).collect::<Vec<_>>());
+    npy(&d.join("y.npy"), "(9,)", &(0..9).map(|i| (i % 2) as f32).collect::<Vec<_>>());
+    fs::write(d.join("run.toml"), toml.replace("KEYS", "")).unwrap();
+    // Nine examples are two batches of four and a single example, of which batch norm knows no variance.
+    let out = kiln(d, &["train", "run.toml", "--device", "cpu"]);
+    let error = String::from_utf8_lossy(&out.stderr);
+    for word in ["train.batch", "1 of the 9 examples", "more than one value", "drop_last"] {
+        assert!(out.status.code() == Some(2) && error.contains(word), "no {word:?} in {error}");
+    }
+    assert!(!d.join("runs").exists(), "it is said before anything is made");
+    train(d, &toml.replace("KEYS", "drop_last = true"), &["--out", "run", "--set", "regularization.swa=0.5"]);
+    assert_eq!(numbers(&d.join("run"), "loss").len(), 4);
+    // Other data under the same name are said when the run goes on.
+    let rest = ["--stop-after", "2", "--no-report"];
+    train(d, &toml.replace("KEYS", "drop_last = true"), &[&["--out", "same"], &rest[..]].concat());
+    train(d, &toml.replace("KEYS", "drop_last = true"), &[&["--out", "other"], &rest[..]].concat());
+    let resumed = |run: &str| {
+        let out = kiln(d, &["train", "--resume", run, "--device", "cpu"]);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap() + &String::from_utf8_lossy(&out.stderr)
+    };
+    assert!(!resumed("same").contains("its data have changed"));
+    npy(&d.join("x.npy"), "(9, 2)", &(0..18).map(|i| (i * i % 5) as f32).collect::<Vec<_>>());
+    assert!(resumed("other").contains("its data have changed"));
+}
+
+/// The profile of an accumulated update has the kernels of all pieces, on a software adapter too.
+#[test]
+fn profiles_cover_accumulated_updates_on_a_software_adapter() {
+    if crate::software().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    fs::write(d.join("run.toml"), small("accumulate = 2").replace("batch = 8", "batch = 24")).unwrap();
+    let args = ["train", "run.toml", "--device", "software", "--profile", "--profile-update", "2", "--no-report"];
+    let out = kiln(d, &[&args[..], &["--stop-after", "3", "--out", "run", "--progress", "plain"]].concat());
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && said.contains("update 2, kernel by kernel"), "{said}");
+    let kernels = |file: &str| {
+        let trace: Value = serde_json::from_str(&fs::read_to_string(d.join(file)).unwrap()).unwrap();
+        trace["traceEvents"].as_array().unwrap().iter().filter(|e| e["tid"] == 2 && e["ph"] == "X").count()
+    };
+    fs::write(d.join("run.toml"), small("").replace("batch = 8", "batch = 24")).unwrap();
+    let out = kiln(d, &[&args[..], &["--stop-after", "3", "--out", "whole"]].concat());
+    assert!(out.status.success());
+    let (pieces, whole) = (kernels("run/trace.json"), kernels("whole/trace.json"));
+    assert!(pieces > whole && whole > 5, "{pieces} launches in two pieces, {whole} in one");
 }

@@ -19,7 +19,8 @@ pub const PRESETS: &[(&str, &str)] = &[
 fn preset_table(name: &str, source: &str) -> Result<Table> {
     let Some((_, text)) = PRESETS.iter().find(|(n, _)| *n == name) else {
         let known: Vec<&str> = PRESETS.iter().map(|(n, _)| *n).collect();
-        let detail = format!("there is no preset {name:?}; there are {}, or give a TOML file", known.join(", "));
+        let hint = nearest(name, known.iter().copied());
+        let detail = format!("there is no preset {name:?}{hint}; there are {}, or give a TOML file", known.join(", "));
         return Err(Error::input(source, detail));
     };
     let mut table = parse(text, &format!("preset {name}"))?;
@@ -214,7 +215,7 @@ impl Draft {
             }
             _ => (String::new(), String::new()),
         };
-        Error::input(format!("{}: {line}{section}", self.source), format!("{message}{hint}"))
+        Error::input(format!("{}: {line}{section}", self.source), format!("{}{hint}", plain(message)))
     }
 }
 
@@ -241,6 +242,9 @@ fn plain(message: &str) -> String {
         ("expected f64", "expected a number"),
         ("expected a boolean", "expected true or false"),
         ("a tuple of size", "a list of length"),
+        ("internally tagged enum DataConfig", "a section with a kind"),
+        ("internally tagged enum ModelConfig", "a section with a kind"),
+        ("variant identifier", "the name of a kind, in quotes"),
         ("a sequence", "a list"),
         ("a map", "a section"),
     ];
@@ -264,6 +268,7 @@ pub(super) const TRAIN: &[&str] = &[
     "clip_norm",
     "clip_value",
     "shuffle",
+    "drop_last",
     "workers",
     "critical_every",
     "init",

@@ -56,6 +56,9 @@ pub struct RunConfig {
     /// Whether each epoch visits the examples in an order of its own.
     #[serde(default = "yes")]
     pub shuffle: bool,
+    /// Whether the examples of an epoch that do not fill a batch are left out.
+    #[serde(default)]
+    pub drop_last: bool,
     /// Threads that prepare batches in the background; 0: none.
     #[serde(default = "one_int")]
     pub workers: usize,
@@ -138,6 +141,14 @@ impl RunConfig {
     /// Examples of one update, unless the training part has fewer.
     pub fn update_batch(&self) -> usize {
         self.batch.saturating_mul(self.accumulate)
+    }
+
+    /// Updates of an epoch over so many examples.
+    pub fn updates_per_epoch(&self, examples: usize) -> usize {
+        match self.drop_last && examples >= self.update_batch() {
+            true => examples / self.update_batch(),
+            false => examples.div_ceil(self.update_batch()),
+        }
     }
 
     /// Ranges that the types do not say: the key, and what is wrong with it.

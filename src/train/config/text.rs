@@ -21,6 +21,7 @@ const TRAIN_KEYS: Keys = &[
     ("clip_norm", "Largest norm of all gradients together; 0 for no limit."),
     ("clip_value", "Largest size of each element of a gradient; 0 for no limit."),
     ("shuffle", "Whether each epoch visits the examples in an order of its own."),
+    ("drop_last", "Whether the examples of an epoch that do not fill a batch are left out."),
     ("workers", "Threads that prepare batches in the background; 0: none."),
     ("critical_every", "Epochs between two examinations of the loss surface (gradient, Hessian, verdict); 0: none."),
     ("init", "A safetensors file that the weights start from; empty: drawn from the seed."),

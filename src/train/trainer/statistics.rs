@@ -19,7 +19,9 @@ impl Trainer {
     pub fn renew_statistics(&mut self, data: &dyn Dataset, part: &[usize], batch: usize) -> Result<bool> {
         let (fields, mut programs) = (data.fields(), BTreeMap::<usize, Program>::new());
         let draw = Draw { seed: self.seed, epoch: self.position.epoch };
-        for (number, indices) in Batches::ordered(part, batch).iter_from(0).enumerate() {
+        let batches = Batches::ordered(part, batch);
+        let batches = if self.drop_last { batches.whole() } else { batches };
+        for (number, indices) in batches.iter_from(0).enumerate() {
             let tensors = data.batch(indices, Some(draw))?;
             let rows = rows_of(&tensors)?;
             if !programs.contains_key(&rows) {
