@@ -1,4 +1,5 @@
-//! Element types and scalar constants. Every element takes four bytes on every device: `Bool` is a u32 that is 0 or 1.
+//! Element types and scalar constants. Every element takes four bytes on every device, but for `F16`, which takes two:
+//! `Bool` is a u32 that is 0 or 1.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -8,6 +9,10 @@ use std::hash::{Hash, Hasher};
 pub enum DType {
     /// IEEE single precision.
     F32,
+    /// IEEE half precision, for storage: conversions, views, products, convolutions and composites take it, and all of them
+    /// compute in f32. For other arithmetic it is cast to `F32` first. Conversion to it rounds to nearest, ties to even; what
+    /// is beyond 65504 by half a unit or more becomes infinite.
+    F16,
     /// Two's complement, 32 bits.
     I32,
     /// Unsigned, 32 bits.
@@ -18,11 +23,15 @@ pub enum DType {
 
 impl DType {
     /// Bytes per element in memory, on every device.
-    pub const BYTES: usize = 4;
-
+    pub const fn bytes(self) -> usize {
+        match self {
+            DType::F16 => 2,
+            DType::F32 | DType::I32 | DType::U32 | DType::Bool => 4,
+        }
+    }
     /// True for the floating-point types, which are the differentiable ones.
     pub fn is_float(self) -> bool {
-        self == DType::F32
+        matches!(self, DType::F32 | DType::F16)
     }
     /// True for the signed and unsigned integers (not for `Bool`).
     pub fn is_int(self) -> bool {
@@ -34,6 +43,7 @@ impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             DType::F32 => "f32",
+            DType::F16 => "f16",
             DType::I32 => "i32",
             DType::U32 => "u32",
             DType::Bool => "bool",
@@ -83,10 +93,10 @@ impl Scalar {
             Scalar::Bool(x) => x as u32 as f64,
         }
     }
-    /// The constant of type `dtype` nearest to `x`.
+    /// The constant of type `dtype` nearest to `x`; there are none of type `F16`, for which it is one of type `F32`.
     pub fn of(dtype: DType, x: f64) -> Scalar {
         match dtype {
-            DType::F32 => Scalar::F32(x),
+            DType::F32 | DType::F16 => Scalar::F32(x),
             DType::I32 => Scalar::I32(x as i32),
             DType::U32 => Scalar::U32(x as u32),
             DType::Bool => Scalar::Bool(x != 0.0),

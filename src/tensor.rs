@@ -4,12 +4,15 @@
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
+use half::f16;
 
 /// The elements of a [`HostTensor`], row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Data {
     /// Elements of type `F32`.
     F32(Vec<f32>),
+    /// Elements of type `F16`.
+    F16(Vec<f16>),
     /// Elements of type `I32`.
     I32(Vec<i32>),
     /// Elements of type `U32`.
@@ -65,27 +68,34 @@ impl HostTensor {
         let n = shape.elems();
         let data = match dtype {
             DType::F32 => Data::F32(vec![0.0; n]),
+            DType::F16 => Data::F16(vec![f16::ZERO; n]),
             DType::I32 => Data::I32(vec![0; n]),
             DType::U32 => Data::U32(vec![0; n]),
             DType::Bool => Data::Bool(vec![0; n]),
         };
         HostTensor { shape, data }
     }
-    /// A tensor from its bytes in device memory (four little-endian bytes an element).
+    /// A tensor from its bytes in device memory (little-endian; [`DType::bytes`] an element, and whole words: after an odd
+    /// number of `F16` two more may follow).
     pub fn from_bytes(dtype: DType, shape: impl Into<Shape>, bytes: &[u8]) -> Result<HostTensor> {
+        let shape = shape.into();
+        let elems = shape.elems();
+        let halfs = || bytes.chunks_exact(2).take(elems).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
         let words = bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
         let data = match dtype {
             DType::F32 => Data::F32(words.map(f32::from_le_bytes).collect()),
+            DType::F16 => Data::F16(halfs()),
             DType::I32 => Data::I32(words.map(i32::from_le_bytes).collect()),
             DType::U32 => Data::U32(words.map(u32::from_le_bytes).collect()),
             DType::Bool => Data::Bool(words.map(u32::from_le_bytes).collect()),
         };
         HostTensor::new(shape, data)
     }
-    /// The bytes of this tensor in device memory.
+    /// The bytes of this tensor in device memory, without what fills the last word up.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.data {
             Data::F32(v) => bytemuck::cast_slice(v),
+            Data::F16(v) => bytemuck::cast_slice(v),
             Data::I32(v) => bytemuck::cast_slice(v),
             Data::U32(v) | Data::Bool(v) => bytemuck::cast_slice(v),
         }
@@ -94,6 +104,7 @@ impl HostTensor {
     pub fn dtype(&self) -> DType {
         match &self.data {
             Data::F32(_) => DType::F32,
+            Data::F16(_) => DType::F16,
             Data::I32(_) => DType::I32,
             Data::U32(_) => DType::U32,
             Data::Bool(_) => DType::Bool,
@@ -103,6 +114,7 @@ impl HostTensor {
     pub fn len(&self) -> usize {
         match &self.data {
             Data::F32(v) => v.len(),
+            Data::F16(v) => v.len(),
             Data::I32(v) => v.len(),
             Data::U32(v) | Data::Bool(v) => v.len(),
         }
@@ -136,6 +148,7 @@ impl HostTensor {
     pub fn to_f64(&self) -> Vec<f64> {
         match &self.data {
             Data::F32(v) => v.iter().map(|&x| x as f64).collect(),
+            Data::F16(v) => v.iter().map(|&x| x.to_f64()).collect(),
             Data::I32(v) => v.iter().map(|&x| x as f64).collect(),
             Data::U32(v) | Data::Bool(v) => v.iter().map(|&x| x as f64).collect(),
         }

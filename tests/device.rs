@@ -4,6 +4,8 @@
 mod budgets;
 #[path = "device/cases.rs"]
 mod cases;
+#[path = "device/half.rs"]
+mod half_precision;
 #[path = "device/index.rs"]
 mod index;
 #[path = "device/modules.rs"]

@@ -161,7 +161,7 @@ fn one_wrong_index_or_bit() {
             match &mut outs[0].data {
                 Data::I32(v) => v[1] ^= 1,
                 Data::U32(v) | Data::Bool(v) => v[1] ^= 1,
-                Data::F32(_) => panic!("result 0 holds floats"),
+                Data::F32(_) | Data::F16(_) => panic!("result 0 holds floats"),
             }
             outs
         });

@@ -2,6 +2,8 @@
 
 #[path = "null/checkpoints.rs"]
 mod checkpoints;
+#[path = "null/half.rs"]
+mod half;
 #[path = "null/keep.rs"]
 mod keep;
 #[path = "null/plans.rs"]

@@ -4,6 +4,7 @@
 use kiln::backend::gpu::kernels::{self, Bind, KernelCall, KernelInfo};
 use kiln::backend::gpu::{AdapterClass, GpuCaps};
 use kiln::check::lint;
+use kiln::plan::Region;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +14,12 @@ fn capabilities(kernel: &KernelInfo) -> Vec<GpuCaps> {
     let mut all = Vec::new();
     for class in [AdapterClass::Discrete, AdapterClass::Integrated, AdapterClass::Software] {
         for subgroups in [None, Some((4, 4)), Some((8, 8)), Some((32, 64))] {
-            let caps =
-                GpuCaps { workgroup_bytes: 32 << 10, max_storage_buffers: 31, ..GpuCaps::sample(class, subgroups) };
+            let caps = GpuCaps {
+                workgroup_bytes: 32 << 10,
+                max_storage_buffers: 31,
+                f16: true,
+                ..GpuCaps::sample(class, subgroups)
+            };
             all.push(caps.clone());
             for variant in kernel.variants {
                 // Products and convolutions choose by family name, the others by stem.
@@ -30,7 +35,9 @@ fn capabilities(kernel: &KernelInfo) -> Vec<GpuCaps> {
 /// Every distinct call of a kernel, by text and overrides.
 fn calls(kernel: &KernelInfo) -> Vec<KernelCall> {
     let (mut seen, mut all) = (BTreeSet::new(), Vec::new());
-    let samples = (kernel.samples)();
+    // Each sample also with its operands and results in f16.
+    let half = |r: Region| [kernels::half::sample(&r), Some(r)].into_iter().flatten();
+    let samples: Vec<Region> = (kernel.samples)().into_iter().flat_map(half).collect();
     for caps in capabilities(kernel) {
         for region in &samples {
             // A forced variant may not fit a sample; that some variant fits each is tested below.
@@ -46,7 +53,7 @@ fn calls(kernel: &KernelInfo) -> Vec<KernelCall> {
 
 fn parse(call: &KernelCall) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(&call.source).map_err(|e| e.emit_to_string(&call.source))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP)
+    let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
@@ -110,7 +117,7 @@ fn translations(call: &KernelCall, module: &Module, info: &ModuleInfo) -> Result
     naga::back::spv::write_vec(&module, &info, &Default::default(), None).map_err(|e| format!("SPIR-V: {e}"))?;
     let msl = naga::back::msl::Options { lang_version: (2, 4), ..Default::default() };
     naga::back::msl::write_string(&module, &info, &msl, &Default::default()).map_err(|e| format!("MSL: {e}"))?;
-    let hlsl = naga::back::hlsl::Options { shader_model: naga::back::hlsl::ShaderModel::V6_0, ..Default::default() };
+    let hlsl = naga::back::hlsl::Options { shader_model: naga::back::hlsl::ShaderModel::V6_2, ..Default::default() };
     let (mut text, pipeline) = (String::new(), Default::default());
     naga::back::hlsl::Writer::new(&mut text, &hlsl, &pipeline)
         .write(&module, &info, None)
@@ -146,7 +153,7 @@ fn every_text_is_valid_translatable_and_synchronised() {
 fn samples_reach_every_stem_and_variant_and_always_have_a_kernel() {
     let mut wrong = Vec::new();
     for kernel in kernels::all() {
-        let caps = GpuCaps::default_limits();
+        let caps = GpuCaps { f16: true, ..GpuCaps::default_limits() };
         for region in (kernel.samples)() {
             wrong.extend(kernels::select(&region, &caps).err().map(|e| format!("{:?}: {e}", kernel.serves)));
         }

@@ -8,6 +8,8 @@ mod configs;
 mod critical;
 #[path = "train/curves.rs"]
 mod curves;
+#[path = "train/half.rs"]
+mod half;
 #[path = "train/keys.rs"]
 mod keys;
 #[path = "train/kill.rs"]

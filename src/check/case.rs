@@ -138,6 +138,7 @@ impl Input {
         };
         let data = match self.dtype {
             DType::F32 => Data::F32(values.into_iter().map(|x| x as f32).collect()),
+            DType::F16 => Data::F16(values.into_iter().map(|x| half::f16::from_f32(x as f32)).collect()),
             DType::I32 => Data::I32(values.into_iter().map(|x| x as i32).collect()),
             DType::U32 => Data::U32(values.into_iter().map(|x| x as u32).collect()),
             DType::Bool => Data::Bool(values.into_iter().map(|x| u32::from(x != 0.0)).collect()),

@@ -107,6 +107,7 @@ pub fn take_rows(t: &HostTensor, indices: &[usize]) -> Result<HostTensor> {
     }
     let data = match &t.data {
         Data::F32(v) => Data::F32(gather(v, indices, width)),
+        Data::F16(v) => Data::F16(gather(v, indices, width)),
         Data::I32(v) => Data::I32(gather(v, indices, width)),
         Data::U32(v) => Data::U32(gather(v, indices, width)),
         Data::Bool(v) => Data::Bool(gather(v, indices, width)),

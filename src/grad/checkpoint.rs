@@ -2,7 +2,6 @@
 //! of the forward pass again instead of reading its intermediate values from memory, which are thus needed only for a
 //! moment. A stretch is a range of nodes of the builder; the sweep of `pull_back` takes it as one unit.
 
-use crate::dtype::DType;
 use crate::grad::{accumulate, pull_back};
 use crate::ir::{Builder, Node, NodeId, Prim, Tensor, Value};
 use std::collections::HashMap;
@@ -92,6 +91,7 @@ pub(super) fn pull_back_again(
         }
     }
     at.insert(stretch.end, builder.len());
+    builder.round_alike(|v| again.get(&v).filter(|_| inner(&v)).map(Tensor::value));
     // A checkpoint within this one is one in its copy, too.
     for r in builder.checkpoints() {
         if stretch.start <= r.start && r.end <= stretch.end && r != stretch {
@@ -101,7 +101,7 @@ pub(super) fn pull_back_again(
     let copies: Vec<Tensor> = outs.iter().map(|v| again[v].clone()).collect();
     let cotangents: Vec<Option<Tensor>> = cotangents.into_iter().map(Some).collect();
     let wrt: Vec<&Tensor> = read.iter().map(|(_, late)| late).collect();
-    let needs: Vec<bool> = read.iter().map(|(v, t)| reached(v) && t.dtype() == DType::F32).collect();
+    let needs: Vec<bool> = read.iter().map(|(v, t)| reached(v) && t.dtype().is_float()).collect();
     let grads = pull_back(builder, floor, &copies, &cotangents, &wrt, &needs);
     for ((v, _), g) in read.iter().zip(grads) {
         if let Some(g) = g {

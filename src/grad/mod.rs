@@ -83,7 +83,7 @@ fn rule(site: &Site) -> Grads {
         Prim::Unary(u) => rules_elementwise::unary(*u, site),
         Prim::Binary(b) => rules_elementwise::binary(*b, site),
         Prim::Select => rules_elementwise::select(site),
-        // d cast(x) = cast(dx) between floats; to or from integers there is none.
+        // d cast(x) = cast(dx) between floats (`accumulate` casts); to or from integers there is none.
         Prim::Cast(to) => match to.is_float() && site.args[0].dtype().is_float() {
             true => site.linear(Tensor::clone),
             false => site.zero(),
@@ -117,10 +117,12 @@ fn rule(site: &Site) -> Grads {
 /// A composite: its own vjp, or the derivative of its body, inlined.
 fn call(site: &Site) -> Grads {
     let Prim::Call(call) = &site.node.prim else { return site.zero() };
+    // In mixed precision the rounded results are those that are kept.
+    let outs: Vec<Tensor> = site.outs.iter().map(|t| site.builder.kept(t)).collect();
     let own = call.composite.vjp(&VjpArgs {
         builder: site.builder,
         args: site.args,
-        outs: site.outs,
+        outs: &outs,
         cotangents: site.cotangents,
     });
     let Some(grads) = own else {
@@ -198,7 +200,8 @@ fn pull_back(
         builder.located(node.loc, || {
             for (i, g) in rule(&site).into_iter().enumerate() {
                 if let (Some(g), true) = (g, needs[i]) {
-                    accumulate(&mut cots, args[i].value(), g);
+                    // The operand of a product may be f16, and the argument of a cast.
+                    accumulate(&mut cots, args[i].value(), g.cast(args[i].dtype()));
                 }
             }
         });
@@ -212,7 +215,8 @@ fn pull_back(
 
 fn accumulate(cots: &mut HashMap<Value, Tensor>, v: Value, g: Tensor) {
     let sum = match cots.get(&v) {
-        Some(so_far) => so_far + &g,
+        // f16 is for storage: its sums are made in f32.
+        Some(so_far) => (so_far.cast(DType::F32) + g.cast(DType::F32)).cast(g.dtype()),
         None => g,
     };
     cots.insert(v, sum);

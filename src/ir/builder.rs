@@ -11,6 +11,7 @@ use crate::ir::prim::{Call, Prim};
 use crate::ops::Composite;
 use crate::shape::Shape;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::Location;
 use std::rc::Rc;
@@ -24,6 +25,9 @@ struct Inner {
     site: Option<Loc>,
     /// Stretches of nodes that derivatives compute again, in the order in which they ended.
     checkpoints: Vec<Range<usize>>,
+    /// Whether what is appended is rounded to f16 where that pays; and what stands for the values that were.
+    half: bool,
+    rounded: HashMap<Value, Value>,
 }
 
 /// A graph under construction. Clones share it.
@@ -150,9 +154,14 @@ impl Builder {
             let detail = format!("operand {} belongs to another graph", stray.ty);
             return vec![self.fail(&prim.name(), detail, loc, &hint); 2];
         }
-        let types: Vec<&Type> = args.iter().map(|t| &*t.ty).collect();
+        let half = matches!(prim, Prim::Dot | Prim::Conv(_)) && self.inner.borrow().half;
+        let own: Vec<Tensor> = args.iter().map(|&t| if half { self.rounded(t, loc) } else { t.clone() }).collect();
+        let types: Vec<&Type> = own.iter().map(|t| &*t.ty).collect();
         match infer(&prim, &types) {
-            Ok(out) => self.append(prim, args.iter().map(|t| t.value).collect(), out, loc),
+            Ok(out) => {
+                let out = self.append(prim, own.iter().map(|t| t.value).collect(), out, loc);
+                if half { out.iter().map(|t| self.rounded(t, loc)).collect() } else { out }
+            }
             Err(detail) => vec![self.fail(&prim.name(), detail, loc, &hint); 2],
         }
     }
@@ -173,6 +182,13 @@ impl Builder {
         if args.iter().any(|t| !self.owns(t)) {
             return vec![self.fail(composite.name(), "an operand belongs to another graph", loc, &hint); count];
         }
+        let (round_args, round_outs) =
+            if self.inner.borrow().half { composite.rounds_to_f16() } else { (&[][..], &[][..]) };
+        let own = |(i, t): (usize, &&Tensor)| match round_args.contains(&i) {
+            true => self.rounded(t, loc),
+            false => (*t).clone(),
+        };
+        let args: Vec<Tensor> = args.iter().enumerate().map(own).collect();
         let inner = Builder::new();
         let inputs: Vec<Tensor> = args
             .iter()
@@ -197,7 +213,11 @@ impl Builder {
         }
         let types = body.outputs.iter().map(|o| body.ty(o.value).clone()).collect();
         let prim = Prim::Call(Call { composite, body: Arc::new(body) });
-        self.append(prim, args.iter().map(|t| t.value).collect(), types, loc)
+        let mut outs = self.append(prim, args.iter().map(|t| t.value).collect(), types, loc);
+        for &o in round_outs {
+            outs[o] = self.rounded(&outs[o], loc);
+        }
+        outs
     }
 
     /// Appends copies of all nodes of `graph`, with `args` in the place of its inputs; returns its outputs.
@@ -231,6 +251,69 @@ impl Builder {
         let handle =
             |(out, ty)| Tensor { builder: self.clone(), value: Value { node, out: out as u32 }, ty: Rc::new(ty) };
         types.into_iter().enumerate().map(handle).collect()
+    }
+
+    /// Runs `f` in mixed precision, if `half`: operands and results of products and convolutions that it appends are rounded
+    /// to f16, and those of composites that say so ([`Composite::rounds_to_f16`]). All types stay f32, so that nothing else
+    /// changes: the plan stores, and kernels read and write, the f16. Derivatives are rounded at the same places, whether
+    /// or not they are built inside. As `torch.autocast`, whose rules for f16 these are.
+    pub fn autocast<R>(&self, half: bool, f: impl FnOnce() -> R) -> R {
+        let outer = std::mem::replace(&mut self.inner.borrow_mut().half, half);
+        let result = f();
+        self.inner.borrow_mut().half = outer;
+        result
+    }
+
+    /// `t` rounded to f16, as f32: what reads it can read the f16. The same tensor for the same one, and `t` itself if it is
+    /// rounded already or holds no floats.
+    fn rounded(&self, t: &Tensor, loc: Loc) -> Tensor {
+        if t.dtype() != DType::F32 || !self.is_ok() {
+            return t.clone();
+        }
+        let node = self.node(t.value.node);
+        // A view is rounded by rounding what it looks at: it then is a view of f16, and not a copy. Not so a slice, which may
+        // be a small part of it.
+        let through = node.prim.is_view() && !matches!(node.prim, Prim::Slice { .. });
+        let known = self.inner.borrow().rounded.get(&t.value).copied();
+        let value = match known {
+            Some(value) => return self.tensor(value),
+            None if self.is_rounded(t.value) => return t.clone(),
+            None if through => {
+                let base = self.rounded(&self.tensor(node.args[0]), loc);
+                self.append(node.prim, vec![base.value], node.types, loc)
+            }
+            None => {
+                let half =
+                    self.append(Prim::Cast(DType::F16), vec![t.value], vec![Type::new(DType::F16, t.shape())], loc);
+                self.append(Prim::Cast(DType::F32), vec![half[0].value], vec![(*t.ty).clone()], loc)
+            }
+        };
+        self.inner.borrow_mut().rounded.insert(t.value, value[0].value);
+        value[0].clone()
+    }
+
+    /// `t`, or what stands for it rounded to f16, where it was.
+    pub(crate) fn kept(&self, t: &Tensor) -> Tensor {
+        let known = self.inner.borrow().rounded.get(&t.value).copied();
+        known.map_or_else(|| t.clone(), |v| self.tensor(v))
+    }
+
+    /// Lets copies of values that were rounded know the copies of what stands for them; `copy` gives a value's.
+    pub(crate) fn round_alike(&self, copy: impl Fn(Value) -> Option<Value>) {
+        let known = self.inner.borrow().rounded.clone();
+        let copies = known.into_iter().filter_map(|(v, r)| Some((copy(v)?, copy(r)?)));
+        let copies: Vec<_> = copies.collect();
+        self.inner.borrow_mut().rounded.extend(copies);
+    }
+
+    /// True for f16 widened to f32, and for views of it.
+    fn is_rounded(&self, v: Value) -> bool {
+        let node = self.node(v.node);
+        match (&node.prim, node.args.first()) {
+            (Prim::Cast(DType::F32), Some(&x)) => self.tensor(x).dtype() == DType::F16,
+            (p, Some(&x)) if p.is_view() => self.is_rounded(x),
+            _ => false,
+        }
     }
 
     /// Runs `f`; what it appends is located at `loc`. For transformations whose nodes stem from a node of the user's.

@@ -43,9 +43,9 @@ impl Type {
     pub fn new(dtype: DType, shape: impl Into<Shape>) -> Type {
         Type { dtype, shape: shape.into() }
     }
-    /// Bytes in device memory.
+    /// Bytes in device memory, in whole words.
     pub fn bytes(&self) -> usize {
-        self.shape.elems() * DType::BYTES
+        (self.shape.elems() * self.dtype.bytes()).next_multiple_of(4)
     }
 }
 

@@ -9,6 +9,9 @@ use crate::shape::Shape;
 #[deny(clippy::wildcard_enum_match_arm)]
 pub fn infer(prim: &Prim, args: &[&Type]) -> Result<Vec<Type>, String> {
     let one = |t: Type| Ok(vec![t]);
+    if let Some(t) = args.iter().find(|t| t.dtype == DType::F16 && !takes_f16(prim)) {
+        return Err(format!("does not compute on {t}, whose type is for storage; cast it to f32 first"));
+    }
     match prim {
         Prim::Input { .. } | Prim::Call(_) => Err("has no type rule of its own".into()),
         Prim::Const(s) => arity(args, 0).and_then(|()| one(Type::new(s.dtype(), Shape::default()))),
@@ -193,6 +196,11 @@ pub fn infer(prim: &Prim, args: &[&Type]) -> Result<Vec<Type>, String> {
     }
 }
 
+/// True for what takes f16: conversions, views, what only passes values on, and products, which multiply in f32.
+fn takes_f16(prim: &Prim) -> bool {
+    prim.is_view() || matches!(prim, Prim::Cast(_) | Prim::StopGrad | Prim::After | Prim::Dot | Prim::Conv(_))
+}
+
 fn arity(args: &[&Type], n: usize) -> Result<(), String> {
     if args.len() == n { Ok(()) } else { Err(format!("takes {n} operands, got {}", args.len())) }
 }
@@ -284,8 +292,8 @@ fn binary(b: Binary, x: &Type, y: &Type) -> Result<Type, String> {
 
 fn dot(a: &Type, b: &Type) -> Result<Type, String> {
     let r = a.shape.len();
-    if !a.dtype.is_float() || a.dtype != b.dtype || r < 2 || b.shape.len() != r || a.shape[..r - 2] != b.shape[..r - 2]
-    {
+    let floats = a.dtype.is_float() && b.dtype.is_float();
+    if !floats || r < 2 || b.shape.len() != r || a.shape[..r - 2] != b.shape[..r - 2] {
         return Err(format!("needs floats with equal batch dimensions, got {a} and {b}"));
     }
     if a.shape[r - 1] != b.shape[r - 2] {
@@ -293,12 +301,12 @@ fn dot(a: &Type, b: &Type) -> Result<Type, String> {
     }
     let mut shape = a.shape.clone();
     shape.0[r - 1] = b.shape[r - 1];
-    Ok(Type::new(a.dtype, shape))
+    Ok(Type::new(DType::F32, shape))
 }
 
 fn conv(dims: &ConvDims, x: &Type, w: &Type) -> Result<Type, String> {
     let spatial = x.shape.len().saturating_sub(2);
-    if !x.dtype.is_float() || x.dtype != w.dtype || x.shape.len() < 3 || w.shape.len() != x.shape.len() {
+    if !x.dtype.is_float() || !w.dtype.is_float() || x.shape.len() < 3 || w.shape.len() != x.shape.len() {
         return Err(format!("needs floats of equal rank >= 3, got {x} and {w}"));
     }
     let lens = [dims.stride.len(), dims.pad.len(), dims.lhs_dilation.len(), dims.rhs_dilation.len()];
@@ -318,7 +326,7 @@ fn conv(dims: &ConvDims, x: &Type, w: &Type) -> Result<Type, String> {
             format!("the kernel of {w} is larger than the padded input {x} in spatial dimension {d}")
         })?);
     }
-    Ok(Type::new(x.dtype, Shape(out)))
+    Ok(Type::new(DType::F32, Shape(out)))
 }
 
 /// Output size of a convolution in one spatial dimension, or `None` if the kernel does not fit once.

@@ -149,7 +149,8 @@ pub enum Prim {
     Binary(Binary),
     /// `(bool[s], T[s], T[s]) -> T[s]`: the second where true, else the third.
     Select,
-    /// `(T[s]) -> U[s]`: floats to integers truncate towards zero and saturate, NaN gives 0; anything to bool is `!= 0`.
+    /// `(T[s]) -> U[s]`: floats to integers truncate towards zero and saturate, NaN gives 0; anything to bool is `!= 0`; to f16
+    /// rounds to nearest, ties to even, and from 65520 on gives infinity.
     Cast(DType),
     /// `(T[s]) -> T[s]`: the same value, with no gradient.
     StopGrad,
@@ -214,9 +215,10 @@ pub enum Prim {
         axis: usize,
     },
     /// `(f32[B.., M, K], f32[B.., K, N]) -> f32[B.., M, N]`: equal batch dimensions (broadcasts are nodes of their own,
-    /// transposes permutations; kernels read both through strides, so neither is copied).
+    /// transposes permutations; kernels read both through strides, so neither is copied). Operands may be f16; products and
+    /// sums are f32.
     Dot,
-    /// `(f32[N, C, S..], f32[O, C/g, K..]) -> f32[N, O, S'..]`
+    /// `(f32[N, C, S..], f32[O, C/g, K..]) -> f32[N, O, S'..]`; operands may be f16, as for `Dot`.
     Conv(ConvDims),
     /// `(T[V, D..], i32[n]) -> T[n, D..]`: rows of a table.
     Take,

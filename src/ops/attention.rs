@@ -109,6 +109,9 @@ impl Composite for Attention {
         }
         Some(grads)
     }
+    fn rounds_to_f16(&self) -> (&'static [usize], &'static [usize]) {
+        (&[0, 1, 2], &[0])
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -52,6 +52,9 @@ impl Composite for BatchNorm {
         let args = [&v.args[0], &v.args[1], &v.outs[1], &v.outs[2], g];
         Some(v.builder.call(BatchNormGrad { eps: self.eps }, &args).into_iter().map(Some).collect())
     }
+    fn rounds_to_f16(&self) -> (&'static [usize], &'static [usize]) {
+        (&[0], &[0])
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -9,7 +9,7 @@ impl Tensor {
     /// A scalar constant of this tensor's type, repeated to its shape.
     #[track_caller]
     pub fn like(&self, x: f64) -> Tensor {
-        self.builder().constant(Scalar::of(self.dtype(), x)).broadcast_to(self.shape())
+        self.builder().constant(Scalar::of(self.dtype(), x)).broadcast_to(self.shape()).cast(self.dtype())
     }
 
     /// Both tensors repeated to their common shape; an error if there is none.

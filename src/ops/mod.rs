@@ -73,6 +73,11 @@ pub trait Composite: Debug + Send + Sync + 'static {
     fn vjp(&self, _: &VjpArgs) -> Option<Vec<Option<Tensor>>> {
         None
     }
+    /// Which arguments and which results mixed precision rounds to f16 ([`Builder::autocast`]): large ones that are kept for the
+    /// backward pass. The computation itself, and all else, stays f32.
+    fn rounds_to_f16(&self) -> (&'static [usize], &'static [usize]) {
+        (&[], &[])
+    }
     /// For kernels, which read the attributes of the composites that they implement.
     fn as_any(&self) -> &dyn Any;
 }

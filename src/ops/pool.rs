@@ -198,6 +198,9 @@ impl Composite for MaxPool {
         };
         Some(v.builder.call(grad, &[&v.args[0], &v.outs[0], g]).into_iter().map(Some).collect())
     }
+    fn rounds_to_f16(&self) -> (&'static [usize], &'static [usize]) {
+        (&[0], &[0])
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -281,6 +284,9 @@ impl Composite for SumPool {
             input: v.args[0].shape().clone(),
         };
         Some(v.builder.call(grad, &[g]).into_iter().map(Some).collect())
+    }
+    fn rounds_to_f16(&self) -> (&'static [usize], &'static [usize]) {
+        (&[0], &[])
     }
     fn as_any(&self) -> &dyn Any {
         self

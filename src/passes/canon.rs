@@ -66,6 +66,22 @@ fn rewrite(r: &mut Rewrite, node: &Node, args: &[Value]) -> Option<Value> {
             let step = (0..step.len()).map(|d| step[d] * step0[d]).collect();
             one(r, Prim::Slice { start, len: len.clone(), step }, vec![y])
         }
+        // Views of widened f16 are widened views: what reads them then finds the f16.
+        (view, Prim::Cast(DType::F32), Some(y)) if view.is_view() && r.new.ty(y).dtype == DType::F16 => {
+            let ty = Type::new(DType::F16, node.types[0].shape.clone());
+            let seen = r.push(view.clone(), vec![y], vec![ty], node.loc);
+            one(r, Prim::Cast(DType::F32), vec![seen])
+        }
+        // Rounded views are views of what is rounded: what computes it then writes the f16. Not where a view is larger or smaller.
+        (Prim::Cast(DType::F16), Prim::Permute(_) | Prim::Reshape(_) | Prim::Reverse(_), Some(y))
+            if r.new.ty(y).dtype == DType::F32 =>
+        {
+            let ty = Type::new(DType::F16, r.new.shape(y).clone());
+            let half = r.push(Prim::Cast(DType::F16), vec![y], vec![ty], node.loc);
+            one(r, inner.prim, vec![half])
+        }
+        // Every f16 is an f32.
+        (Prim::Cast(DType::F16), Prim::Cast(DType::F32), Some(y)) if r.new.ty(y).dtype == DType::F16 => Some(y),
         // Booleans are 0 or 1 in every type.
         (Prim::Cast(d), Prim::Cast(_), Some(y)) if r.new.ty(y).dtype == DType::Bool => {
             if *d == DType::Bool {

@@ -7,18 +7,26 @@ pub mod cse;
 pub mod dce;
 pub mod fold;
 pub mod lower;
+pub mod narrow;
 
 use crate::error::{Loc, Result};
 use crate::ir::{Graph, Node, NodeId, Prim, Type, Value, verify};
 use crate::plan::{Caps, Note};
 
-/// All passes in their order: fold canon cse dce, lower, and once more, since inlined bodies bring new chances.
+/// All passes in their order: fold canon cse dce, lower, and once more, since inlined bodies bring new chances; then, for
+/// backends that read and write it, f16 into products and composites.
 /// `kernels` off inlines every composite. The notes say which composites run as their bodies, and why.
 pub fn run(graph: &Graph, caps: &dyn Caps, kernels: bool) -> Result<(Graph, Vec<Note>)> {
     let g = simplify(graph)?;
     let (g, notes) = lower::lower(&g, caps, kernels);
     check(&g, "lower")?;
-    Ok((simplify(&g)?, notes))
+    let g = simplify(&g)?;
+    if !caps.narrows() {
+        return Ok((g, notes));
+    }
+    let g = dce::dce(&narrow::narrow(&g));
+    check(&g, "narrow")?;
+    Ok((g, notes))
 }
 
 /// The passes that need no device: fold canon cse dce.

@@ -24,4 +24,9 @@ pub trait Caps {
     /// True if it reads argument `arg` of this region kind through any strides; if not, the planner copies views first.
     /// `Pointwise` and `Reduce` always do.
     fn reads_strided(&self, region: &Region, arg: usize) -> bool;
+    /// True if its products, convolutions and composites read f16 operands and its composites write f16 results. If not,
+    /// conversions are regions of their own.
+    fn narrows(&self) -> bool {
+        false
+    }
 }

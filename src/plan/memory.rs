@@ -168,7 +168,8 @@ impl Memory<'_> {
             let Source::Slot(id) = arg.source else { continue };
             let Some(&home) = self.of.get(&id) else { continue };
             let val = &self.draft.values[id.0 as usize];
-            if val.bytes != elems * 4 || !overwrites(region, id, elems) || elems == 0 {
+            let alike = arg.dtype.bytes() == out.ty.dtype.bytes() && val.bytes == out.ty.bytes();
+            if !alike || !overwrites(region, id, elems) || elems == 0 {
                 continue;
             }
             match (self.of.get(&out.slot), home) {

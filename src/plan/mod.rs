@@ -15,6 +15,7 @@ mod recompute;
 mod regions;
 mod text;
 mod verify;
+mod widen;
 
 pub use caps::{Caps, Limits};
 pub use text::Summary;
@@ -262,7 +263,7 @@ pub fn plan(graph: &Graph, device: &dyn Caps, host: Option<&dyn Caps>, options: 
     let (graph, mut notes) = passes::run(graph, device, options.kernels)?;
     let mut items = items::items(&graph)?;
     if options.fuse {
-        items = recompute::recompute(items);
+        items = recompute::recompute(widen::spread(items));
     }
     let fused = |items: &items::Items| {
         fuse::fuse(items, device.limits(), options.fuse, &|cluster| fuse::accepted(items, cluster, device))

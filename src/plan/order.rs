@@ -48,12 +48,13 @@ pub(super) fn order(draft: &mut Draft, graph: &Graph, reuse: bool) -> Result<Bou
         let (OutputKind::State, Some(value)) = (&spec.kind, draft.outputs[k]) else { continue };
         let Some(input) = graph.inputs.iter().position(|s| s.name == spec.name) else { continue };
         let bytes = draft.values[value.0 as usize].bytes;
+        let elems = graph.shape(spec.value).elems();
         let Some(old) = draft.values.iter().position(|v| v.input == Some(input)) else { continue };
         let readers: Vec<usize> = deps.readers.get(&SlotId(old as u32)).cloned().unwrap_or_default();
         let direct = reuse
             && deps.producer.get(&value).copied().is_some_and(|p| {
                 let itself = match &draft.steps[p] {
-                    Step::Run { place: Place::Device, region } => overwrites(region, SlotId(old as u32), bytes / 4),
+                    Step::Run { place: Place::Device, region } => overwrites(region, SlotId(old as u32), elems),
                     Step::Run { place: Place::Host, .. } => false,
                     Step::Copy { from, .. } => from.0 as usize != old,
                 };

@@ -182,5 +182,5 @@ fn touched(arg: &Operand) -> usize {
         return 0;
     }
     let sizes = arg.view.shape.iter().zip(&arg.view.strides);
-    sizes.map(|(&n, &s)| if s == 0 { n.min(1) } else { n }).product::<usize>() * 4
+    sizes.map(|(&n, &s)| if s == 0 { n.min(1) } else { n }).product::<usize>() * arg.dtype.bytes()
 }

@@ -86,7 +86,7 @@ pub(crate) fn structure(plan: &Plan) -> Result<()> {
                     if let Source::Slot(id) = arg.source {
                         let s = slot(id, &at)?;
                         in_place_of(*place, s.place, &at)?;
-                        if arg.view.span().is_some_and(|(_, last)| (last + 1) * 4 > s.bytes) {
+                        if arg.view.span().is_some_and(|(_, last)| (last + 1) * arg.dtype.bytes() > s.bytes) {
                             return fail(format!("{at} reads beyond the {} bytes of slot {}", s.bytes, id.0));
                         }
                     }

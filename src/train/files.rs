@@ -59,6 +59,7 @@ pub fn encode(tensors: &[(String, HostTensor)], metadata: &[(&str, String)]) -> 
             let (dtype, bytes) = match (t.dtype(), wide) {
                 (_, Some(wide)) => (Dtype::I64, &wide[..]),
                 (DType::F32, None) => (Dtype::F32, t.as_bytes()),
+                (DType::F16, None) => (Dtype::F16, t.as_bytes()),
                 (DType::I32, None) => (Dtype::I32, t.as_bytes()),
                 (DType::U32 | DType::Bool, None) => (Dtype::U32, t.as_bytes()),
             };

@@ -1,5 +1,7 @@
 //! What training reports: positions, steps, and sums over predictions.
 
+use crate::optim::scaler::FLOOR;
+
 /// How far training has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
@@ -28,6 +30,16 @@ pub struct StepReport {
     pub updated: bool,
     /// The learning rate.
     pub lr: f64,
+    /// The factor of the loss whose gradients were computed, in mixed precision.
+    pub loss_scale: Option<f64>,
+}
+
+impl StepReport {
+    /// False if loss or gradient were not finite. A gradient that the loss scale was too large for counts as finite: the next
+    /// steps have a smaller one.
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && (self.updated || self.loss_scale.is_some_and(|s| s > FLOOR))
+    }
 }
 
 /// Sums over predictions.

@@ -5,16 +5,15 @@ use crate::data::Field;
 use crate::data::dataset::take_rows;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::grad::grad;
 use crate::ir::{Builder, OutputKind, Tensor};
 use crate::nn::{Mode, Params};
-use crate::optim::StepFeed;
 use crate::optim::step::SKIPPED;
+use crate::optim::{LossScaler, StepFeed};
 use crate::tensor::HostTensor;
 use crate::train::files::save_weights;
 use crate::train::run::Run;
 use crate::train::trainer::{feeds, rows_of, split_target};
-use crate::train::{Position, Trainer, checkpoint};
+use crate::train::{Position, Trainer, checkpoint, precision};
 use std::fmt;
 
 /// So many updates in a row without a finite loss and gradient end a run: an epoch's, but neither a few nor very many. A
@@ -61,10 +60,13 @@ impl Trainer {
         let params = Params::with(&builder, Mode::Train, Some(&feed.counter), None);
         let inputs = feeds(&builder, fields, rows_of(batch)?)?;
         let (target, given) = split_target(&inputs)?;
-        let output = self.model.forward_all(&params.scope(), given);
+        let half = self.precision.is_half();
+        let output = builder.autocast(half, || self.model.forward_all(&params.scope(), given));
         let loss = self.loss.measure(&output, target, true).loss;
         let trainable = params.trainable();
-        let grads = grad(&loss, &trainable.iter().map(|(_, t)| t).collect::<Vec<_>>());
+        let scaler = half.then(|| LossScaler::declare(&builder));
+        let wrt: Vec<&Tensor> = trainable.iter().map(|(_, t)| t).collect();
+        let grads = precision::grad(scaler.as_ref(), &loss, &wrt);
 
         let mut suspects: Vec<(String, Tensor)> = Vec::new();
         for (field, tensor) in fields.iter().zip(&inputs) {

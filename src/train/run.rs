@@ -65,7 +65,7 @@ impl Run {
             return Err(Error::input(out.display(), detail));
         }
         let (task, mut trainer) = prepare(&config, device)?;
-        let mut warnings: Vec<String> = one_class(&task).into_iter().collect();
+        let mut warnings: Vec<String> = one_class(&task).into_iter().chain(config.precision.remark(device)).collect();
         if !config.init.is_empty() {
             let found = trainer.warm_start(&load_weights(Path::new(&config.init))?, &config.init)?;
             if !found.is_complete() {
@@ -229,12 +229,16 @@ impl Run {
             } else {
                 (*skipped, out.skipped) = (*skipped + 1, out.skipped + 1);
             }
-            *in_a_row = if report.updated && report.loss.is_finite() { 0 } else { *in_a_row + 1 };
+            *in_a_row = if report.is_finite() { 0 } else { *in_a_row + 1 };
             if let Some(folder) = folder {
-                folder.log(&[json!({
+                let mut line = json!({
                     "event": "step", "step": report.step, "loss": report.loss, "lr": report.lr,
                     "grad_norm": report.grad_norm, "updated": report.updated,
-                })])?;
+                });
+                if let Some(scale) = report.loss_scale {
+                    line["loss_scale"] = json!(scale);
+                }
+                folder.log(&[line])?;
             }
             watch.step(&report, sums);
             Ok(*in_a_row < most && saved.elapsed() < every && !stop.requested())

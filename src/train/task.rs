@@ -139,7 +139,11 @@ impl Task {
             schedule = Schedule::Warmup { steps, start_factor, then: Box::new(schedule) };
         }
         let trainer = trainer.schedule(schedule).clip(clip).seed(config.seed);
-        let trainer = trainer.shuffle(config.shuffle).drop_last(config.drop_last).workers(config.workers);
+        let trainer = trainer
+            .shuffle(config.shuffle)
+            .drop_last(config.drop_last)
+            .workers(config.workers)
+            .precision(config.precision);
         // Pieces of `batch` examples: nothing is cut where one is an update.
         Ok(trainer.micro_batch(if config.accumulate > 1 { config.batch } else { 0 }))
     }

@@ -5,18 +5,16 @@
 
 use crate::backend::{Device, Fetches, Program, Store};
 use crate::data::{Batches, Dataset, Draw, Field, loader};
-use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::grad::grad;
 use crate::ir::{Builder, InputKind, OutputKind, Tensor, Type};
 use crate::nn::scope::init;
 use crate::nn::{Mode, Module, ParamSpec, Params};
 use crate::optim::schedule::Scheduler;
-use crate::optim::{self, Clip, Optimizer, Schedule, StepFeed};
+use crate::optim::{Clip, LossScaler, Optimizer, Schedule, StepFeed};
 use crate::tensor::HostTensor;
 pub use crate::train::measures::{Measures, Position, StepReport};
 use crate::train::profile::Profile;
-use crate::train::{Loss, Usage};
+use crate::train::{Loss, Precision, Usage, precision};
 use std::collections::{BTreeMap, VecDeque};
 
 mod accumulate;
@@ -24,6 +22,9 @@ mod find_lr;
 mod settings;
 mod states;
 mod statistics;
+mod update;
+
+use update::{launch, pack};
 
 pub use find_lr::{FindLr, LrCurve, LrPoint};
 
@@ -48,6 +49,7 @@ pub struct Trainer {
     scheduler: Scheduler,
     clip: Option<Clip>,
     pub(super) seed: u64,
+    pub(super) precision: Precision,
     shuffle: bool,
     drop_last: bool,
     workers: usize,
@@ -92,6 +94,7 @@ impl Trainer {
             scheduler: Scheduler::new(lr, Schedule::Constant),
             clip: None,
             seed: 0,
+            precision: Precision::F32,
             shuffle: true,
             drop_last: false,
             workers: 0,
@@ -145,6 +148,7 @@ impl Trainer {
 
     /// Compiles the training step for a batch size, if that has not happened; draws what has no content yet.
     pub fn prepare(&mut self, fields: &[Field], batch: usize) -> Result<()> {
+        self.precision.check(&self.store.device())?;
         if self.accumulation.splits(batch) {
             return self.prepare_pieces(fields, batch);
         }
@@ -156,17 +160,14 @@ impl Trainer {
         let params = Params::with(&builder, Mode::Train, Some(&feed.counter), None);
         let inputs = feeds(&builder, fields, batch)?;
         let (target, inputs) = split_target(&inputs)?;
-        let output = self.model.forward_all(&params.scope(), inputs);
+        let half = self.precision.is_half();
+        let output = builder.autocast(half, || self.model.forward_all(&params.scope(), inputs));
         let measured = self.loss.measure(&output, target, true);
         let trainable: Vec<Tensor> = params.trainable().into_iter().map(|(_, t)| t).collect();
-        let grads = grad(&measured.loss, &trainable.iter().collect::<Vec<_>>());
-        let applied = optim::apply(&params, &*self.optimizer, &grads, &feed, self.clip);
-        let scalars = [&measured.loss, &measured.correct, &applied.grad_norm, &applied.ok.cast(DType::F32)];
-        pack(&builder, &scalars);
-        let graph = builder.build()?;
-        self.fill(params.specs())?;
-        self.fill(applied.states)?;
-        let program = Program::compile(&self.store, graph)?;
+        let scaler = half.then(|| LossScaler::declare(&builder));
+        let grads = precision::grad(scaler.as_ref(), &measured.loss, &trainable.iter().collect::<Vec<_>>());
+        self.finish_step(&builder, &params, [&measured.loss, &measured.correct], grads, &feed, scaler)?;
+        let program = Program::compile(&self.store, builder.build()?)?;
         self.usage.compiled(&program, true);
         self.steps.insert(batch, program);
         Ok(())
@@ -291,8 +292,10 @@ impl Trainer {
     fn pop(&mut self) -> Result<Option<StepReport>> {
         let Some(f) = self.in_flight.pop_front() else { return Ok(None) };
         let values = f.fetches.values()?;
-        let &[loss, correct, grad_norm, ok] = values[0].as_f32()? else {
-            return Err(Error::internal("trainer", format!("a step gave metrics {}", values[0].shape)));
+        let (loss, correct, grad_norm, ok, loss_scale) = match *values[0].as_f32()? {
+            [loss, correct, grad_norm, ok] => (loss, correct, grad_norm, ok, None),
+            [loss, correct, grad_norm, ok, scale] => (loss, correct, grad_norm, ok, Some(scale.into())),
+            _ => return Err(Error::internal("trainer", format!("a step gave metrics {}", values[0].shape))),
         };
         Ok(Some(StepReport {
             step: f.step,
@@ -302,6 +305,7 @@ impl Trainer {
             grad_norm: grad_norm.into(),
             updated: ok != 0.0,
             lr: f.lr,
+            loss_scale,
         }))
     }
 
@@ -452,18 +456,4 @@ pub(super) fn feeds(builder: &Builder, fields: &[Field], batch: usize) -> Result
         true => Err(Error::input("data set", "its examples have no fields")),
         false => Ok(inputs),
     }
-}
-
-/// Starts a program, timed if it belongs to the update that is profiled.
-fn launch(profile: &mut Option<Profile>, program: &mut Program, given: &[(&str, &HostTensor)]) -> Result<Fetches> {
-    match profile {
-        Some(profile) => profile.launch(program, given),
-        None => program.launch(given),
-    }
-}
-
-/// Declares scalars as one fetched vector: one small readback a step.
-fn pack(builder: &Builder, scalars: &[&Tensor]) {
-    let parts: Vec<Tensor> = scalars.iter().map(|s| s.reshape([1])).collect();
-    builder.output(METRICS, OutputKind::Fetch, &Tensor::cat(&parts.iter().collect::<Vec<_>>(), 0));
 }

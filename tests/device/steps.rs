@@ -5,7 +5,7 @@ use kiln::grad::grad;
 use kiln::ir::OutputKind;
 use kiln::nn::scope::init;
 use kiln::nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Gpt, Linear, MaxPool2d, Mode, Module, Params, Relu, Sequential};
-use kiln::optim::{AdamW, Clip, Optimizer, Sgd, StepFeed, apply};
+use kiln::optim::{AdamW, Clip, LossScaler, Optimizer, Sgd, StepFeed, apply};
 use kiln::rng::Rng;
 use kiln::{Builder, DType, Device, HostTensor, Program, Store, Tensor};
 
@@ -46,22 +46,34 @@ fn setups() -> Vec<(&'static str, Setup)> {
     ]
 }
 
-/// All states after three steps, the second of which has an input that makes the gradient infinite, where it can.
-fn states(device: &Device, setup: &Setup) -> Vec<(String, HostTensor)> {
+/// All states after three steps, the second of which has an input that makes the gradient infinite, where it can. `half`: in
+/// mixed precision.
+fn states(device: &Device, setup: &Setup, half: bool) -> Vec<(String, HostTensor)> {
     let b = Builder::new();
     let feed = StepFeed::declare(&b);
     let params = Params::with(&b, Mode::Train, Some(&feed.counter), None);
     let x = b.feed("x", setup.input.dtype(), &setup.input.shape);
     let y = b.feed("y", DType::I32, [setup.targets]);
     let scale = b.feed("scale", DType::F32, [1]);
-    let logits = setup.model.forward(&params.scope(), &x).reshape([setup.targets, setup.classes]);
+    let output = b.autocast(half, || setup.model.forward(&params.scope(), &x));
+    let logits = output.reshape([setup.targets, setup.classes]);
     let loss = (logits.cross_entropy(&y, &Default::default()) * &scale).sum(&[], false);
     let named = params.trainable();
-    let grads: Vec<Tensor> = grad(&loss, &named.iter().map(|(_, t)| t).collect::<Vec<_>>());
+    let wrt: Vec<&Tensor> = named.iter().map(|(_, t)| t).collect();
+    let scaler = half.then(|| LossScaler::declare(&b));
+    let grads = match &scaler {
+        Some(s) => s.unscale(&s.scaled_grad(&loss, &wrt)),
+        None => grad(&loss, &wrt),
+    };
     let applied = apply(&params, &*setup.rule, &grads, &feed, Some(Clip::Norm(1.0)));
+    let mut specs = applied.states;
+    if let Some(scaler) = &scaler {
+        scaler.update(&applied.ok);
+        specs.extend(LossScaler::specs());
+    }
     b.output("loss", OutputKind::Fetch, &loss);
     let store = Store::new(device);
-    for (name, value) in params.init(5).unwrap().into_iter().chain(init(&applied.states, 5).unwrap()) {
+    for (name, value) in params.init(5).unwrap().into_iter().chain(init(&specs, 5).unwrap()) {
         store.insert(name, &value).unwrap();
     }
     let mut program = Program::compile(&store, b.build().unwrap()).unwrap();
@@ -78,10 +90,10 @@ fn states(device: &Device, setup: &Setup) -> Vec<(String, HostTensor)> {
     store.names().into_iter().map(|n| (n.clone(), store.get(&n).unwrap())).collect()
 }
 
-fn agrees_with_the_reference(device: &Device) {
+fn agrees_with_the_reference(device: &Device, half: bool) {
     let reference = Device::open("reference").unwrap();
     for (model, setup) in setups() {
-        let (want, got) = (states(&reference, &setup), states(device, &setup));
+        let (want, got) = (states(&reference, &setup, half), states(device, &setup, half));
         assert_eq!(want.len(), got.len());
         let skipped =
             |s: &[(String, HostTensor)]| s.iter().find(|(n, _)| n == "status.skipped").map(|(_, t)| t.clone());
@@ -95,9 +107,11 @@ fn agrees_with_the_reference(device: &Device) {
                 continue;
             }
             // Sums of at most 63 products through a dozen layers and two steps: a few hundred roundings of 6e-8.
+            // In f16 such a rounding decides now and then the next one, of 5e-4, of one of many numbers in a sum.
+            let unit = if half { 3e-4 } else { 1e-4 };
             let largest = want.to_f64().iter().fold(0.0f64, |m, x| m.max(x.abs()));
             for (i, (w, g)) in want.to_f64().iter().zip(got.to_f64()).enumerate() {
-                let fits = (w - g).abs() <= 1e-4 * largest + 1e-7;
+                let fits = (w - g).abs() <= unit * largest + 1e-7;
                 assert!(fits, "{model} {name} element {i}: {g} instead of {w} (largest {largest})");
             }
         }
@@ -106,14 +120,18 @@ fn agrees_with_the_reference(device: &Device) {
 
 #[test]
 fn on_the_cpu() {
-    agrees_with_the_reference(&Device::open("cpu").unwrap());
+    agrees_with_the_reference(&Device::open("cpu").unwrap(), false);
+    agrees_with_the_reference(&Device::open("cpu").unwrap(), true);
 }
 
 /// On a machine without an adapter this says so and checks nothing, unless `KILN_REQUIRE_ADAPTER` is set.
 #[test]
 fn on_a_software_adapter() {
     match Device::open("software") {
-        Ok(device) => agrees_with_the_reference(&device),
+        Ok(device) => {
+            agrees_with_the_reference(&device, false);
+            agrees_with_the_reference(&device, true);
+        }
         Err(e) if !kiln::config::config().require_adapter => eprintln!("not run: {e}"),
         Err(e) => panic!("{e}"),
     }

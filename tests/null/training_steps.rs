@@ -11,7 +11,10 @@ use kiln::plan::{Caps, Limits, Plan, PlanOptions, Region, RegionKind, plan};
 use kiln::{Builder, DType, Graph};
 
 /// As a GPU of default limits with every kernel: views are read in place by loops, products and convolutions.
-struct Ideal;
+pub struct Ideal {
+    /// Its kernels read and write f16.
+    pub narrows: bool,
+}
 
 impl Caps for Ideal {
     fn limits(&self) -> Limits {
@@ -28,6 +31,9 @@ impl Caps for Ideal {
     }
     fn reads_strided(&self, region: &Region, _: usize) -> bool {
         matches!(region.kind, RegionKind::Dot | RegionKind::Conv)
+    }
+    fn narrows(&self) -> bool {
+        self.narrows
     }
 }
 
@@ -48,7 +54,7 @@ fn step(model: &dyn Module, x: Type, target: Type) -> Graph {
 }
 
 pub fn planned(graph: &Graph) -> Plan {
-    let plan = plan(graph, &Ideal, None, &PlanOptions::default()).unwrap();
+    let plan = plan(graph, &Ideal { narrows: false }, None, &PlanOptions::default()).unwrap();
     println!("{plan}\n{}", plan.summary());
     plan
 }

@@ -53,7 +53,7 @@ pub fn same(straight: &Path, stopped: &Path) {
 }
 
 /// Stops after each of `stops` and compares with the run in one go.
-fn check(device: &Device, config: RunConfig, stops: &[u64]) {
+pub fn check(device: &Device, config: RunConfig, stops: &[u64]) {
     let dir = tempfile::tempdir().unwrap();
     let (straight, stopped) = (dir.path().join("straight"), dir.path().join("stopped"));
     assert!(into(&straight, config.clone(), device, None).test.is_some());

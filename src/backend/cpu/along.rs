@@ -101,7 +101,7 @@ fn cum_sum(bound: &Bound, node: &Node) -> Option<Job> {
 /// A word as a number that sorts like the element: NaN above all, -0 as 0.
 fn key(word: u32, dtype: DType) -> u32 {
     match dtype {
-        DType::U32 | DType::Bool => word,
+        DType::U32 | DType::Bool | DType::F16 => word,
         DType::I32 => word ^ (1 << 31),
         DType::F32 => {
             let x = f32::from_bits(word);
@@ -162,7 +162,7 @@ fn scatter_add_along(bound: &Bound, node: &Node) -> Option<Job> {
     let float = match bound.args[0].dtype {
         DType::F32 => true,
         DType::I32 | DType::U32 => false,
-        DType::Bool => return None,
+        DType::Bool | DType::F16 => return None,
     };
     let shape = bound.args[1].view.shape.clone();
     let (lines, strides) = (Lines::of(&shape, axis), out.ty.shape.strides());

@@ -198,6 +198,8 @@ pub(super) enum Convert {
     UnsignedToFloat,
     /// any integer to bool
     IntToBool,
+    /// f32 to f16, which within a program is the f32 of that value
+    RoundToHalf,
     /// the same bits
     Copy,
 }
@@ -212,6 +214,9 @@ simd_fn! {
             Convert::IntToFloat => map!(out, a, |x| (x as i32 as f32).to_bits()),
             Convert::UnsignedToFloat => map!(out, a, |x| (x as f32).to_bits()),
             Convert::IntToBool => map!(out, a, |x| u32::from(x != 0)),
+            Convert::RoundToHalf => {
+                map!(out, a, |x| half::f16::from_f32(f32::from_bits(x)).to_f32().to_bits())
+            }
             Convert::Copy => out.copy_from_slice(a),
         }
     }

@@ -46,11 +46,6 @@ impl Buffer {
         self.bytes
     }
 
-    /// The number of whole words.
-    pub(super) fn words(&self) -> usize {
-        self.bytes / 4
-    }
-
     pub(super) fn words_ptr(&self) -> Words {
         Words(self.start.as_ptr().cast())
     }

@@ -26,8 +26,9 @@ mod tests;
 mod unfold;
 
 use crate::backend::{Backend, BackendKind, BufferId, DeviceInfo, Executable, KernelTime, Pending, Work};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ir::{Call, Prim, Type};
+use crate::ir::{Call, Node, Prim, Type};
 use crate::plan::{Caps, Limits, Region, RegionKind};
 use memory::{Buffer, Table};
 use source::Bound;
@@ -66,8 +67,15 @@ impl Caps for Cpu {
         fused::supports(call, args)
     }
 
-    fn supports(&self, _region: &Region) -> Result<(), String> {
-        Ok(())
+    fn supports(&self, region: &Region) -> Result<(), String> {
+        // What has f16 in memory runs through the reference: a product keeps its fast job, and the rounding of its result is a
+        // step of its own. A product of f16 comes from another device that leaves it to this one.
+        let product = matches!(region.kind, RegionKind::Dot | RegionKind::Conv);
+        let whole = region.args.iter().take(2).all(|a| a.dtype == DType::F32);
+        match product && whole && half(region) {
+            true => Err("a product's result is rounded to f16 in a step of its own".into()),
+            false => Ok(()),
+        }
     }
 
     fn reads_strided(&self, region: &Region, arg: usize) -> bool {
@@ -158,6 +166,7 @@ impl Backend for Cpu {
 /// The job of a region: the fast one if there is one, else the reference's.
 fn job(bound: &Bound) -> Result<Job> {
     let fast = match bound.region.kind {
+        _ if half(bound.region) => None,
         RegionKind::Pointwise => pointwise::job(bound),
         RegionKind::Reduce => reduce::job(bound),
         RegionKind::Dot => dot::job(bound),
@@ -175,6 +184,14 @@ fn job(bound: &Bound) -> Result<Job> {
         Some(job) => Ok(job),
         None => fallback::job(bound),
     }
+}
+
+/// True if an operand or a result is f16, or an integer becomes one: rounding of f32 within loops has a fast form.
+fn half(region: &Region) -> bool {
+    let body = &region.body;
+    let from_int = |n: &Node| n.prim == Prim::Cast(DType::F16) && body.ty(n.args[0]).dtype != DType::F32;
+    let types = region.args.iter().map(|a| a.dtype).chain(region.outs.iter().map(|o| o.ty.dtype));
+    types.into_iter().any(|d| d == DType::F16) || body.nodes.iter().any(from_int)
 }
 
 fn check_size(what: &str, bytes: usize, buffer: &Buffer) -> Result<()> {
@@ -216,7 +233,7 @@ impl Timed {
         let (kernel, variant, bytes) = match work {
             Work::Copy { bytes, .. } => ("copy", "", 2 * bytes),
             Work::Run { region, .. } => {
-                let reads = region.args.iter().map(|a| a.view.shape.elems() * crate::DType::BYTES);
+                let reads = region.args.iter().map(|a| a.view.shape.elems() * a.dtype.bytes());
                 let (kernel, variant) = name(region);
                 (kernel, variant, reads.chain(region.outs.iter().map(|t| t.ty.bytes())).sum())
             }

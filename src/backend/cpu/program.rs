@@ -205,7 +205,8 @@ impl Compiler<'_> {
                 (Binary::Lt | Binary::Le | Binary::Eq, DType::F32) => Op::Compare(*b),
                 (_, DType::F32) => Op::Binary(*b),
                 (_, DType::I32) => Op::BinaryInt(*b),
-                (_, DType::U32 | DType::Bool) => Op::BinaryUnsigned(*b),
+                // There is no arithmetic on f16.
+                (_, DType::U32 | DType::Bool | DType::F16) => Op::BinaryUnsigned(*b),
             },
             Prim::Select => Op::Select,
             Prim::Cast(to) => match convert(dtype(0), *to) {
@@ -377,6 +378,7 @@ fn convert(from: DType, to: DType) -> Convert {
         (DType::F32, DType::I32) => Convert::FloatToInt,
         (DType::F32, DType::U32) => Convert::FloatToUnsigned,
         (DType::F32, DType::Bool) => Convert::FloatToBool,
+        (DType::F32, DType::F16) => Convert::RoundToHalf,
         (DType::I32, DType::F32) => Convert::IntToFloat,
         (DType::U32 | DType::Bool, DType::F32) => Convert::UnsignedToFloat,
         (DType::I32 | DType::U32, DType::Bool) => Convert::IntToBool,

@@ -27,7 +27,7 @@ impl Arg {
     pub(super) fn new(operand: &Operand, buffer: Option<Arc<Buffer>>) -> Result<Arg> {
         let have = match (&operand.source, &buffer) {
             (Source::Iota, _) => u32::MAX as usize,
-            (Source::Slot(_), Some(b)) => b.words(),
+            (Source::Slot(_), Some(b)) => b.bytes() / operand.dtype.bytes(),
             (Source::Slot(_), None) => return Err(Error::internal("cpu compile", "an operand has no buffer")),
         };
         if operand.view.span().is_some_and(|(_, hi)| hi >= have) {
@@ -78,7 +78,7 @@ impl Arg {
             && self.strides.iter().zip(&self.shape).all(|(&s, &n)| s == 0 || n == 1)
     }
 
-    /// Copies elements `start .. start + out.len()` of the row-major order.
+    /// Copies elements `start .. start + out.len()` of the row-major order; an f16 fills the lower half of its word.
     pub(super) fn gather(&self, start: usize, out: &mut [u32]) {
         if out.is_empty() {
             return;
@@ -137,6 +137,14 @@ impl Arg {
             return;
         };
         let base = buffer.words_ptr().0;
+        if self.dtype == DType::F16 {
+            let halfs = base.cast::<u16>();
+            for (i, o) in out.iter_mut().enumerate() {
+                // SAFETY: as below, with elements of two bytes.
+                *o = unsafe { *halfs.offset(position + i as isize * stride) }.into();
+            }
+            return;
+        }
         // SAFETY: the view was checked against the buffer, and `position + i * stride` is inside the view; nobody
         // writes this buffer meanwhile, or only at elements that were read before (in-place operands).
         unsafe {

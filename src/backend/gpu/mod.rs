@@ -108,11 +108,14 @@ impl Caps for Gpu {
     }
     fn supports(&self, region: &Region) -> Result<(), String> {
         let most = self.gpu_caps().max_binding_bytes;
-        let slots = region.args.iter().filter_map(|a| a.view.span()).map(|(_, hi)| (hi as u64 + 1) * 4);
+        let slots = region.args.iter().filter_map(|a| Some((a.view.span()?.1 as u64 + 1) * a.dtype.bytes() as u64));
         if slots.chain(region.outs.iter().map(|o| o.ty.bytes() as u64)).any(|b| b > most) {
             return Err(format!("an operand exceeds the adapter's limit of {most} bytes per buffer"));
         }
         kernels::select(region, self.gpu_caps()).map(drop)
+    }
+    fn narrows(&self) -> bool {
+        self.gpu_caps().f16
     }
     fn reads_strided(&self, region: &Region, arg: usize) -> bool {
         matches!(region.kind, RegionKind::Pointwise | RegionKind::Reduce)
@@ -135,12 +138,18 @@ impl Backend for Gpu {
     }
     fn write(&self, buffer: BufferId, bytes: &[u8]) -> Result<()> {
         let to = self.shared.buffers.get(buffer)?;
-        if bytes.len() as u64 > to.size() || !bytes.len().is_multiple_of(4) {
+        if bytes.len() as u64 > to.size() {
             let detail = format!("{} bytes do not fit a buffer of {}", bytes.len(), to.size());
             return Err(Error::internal("gpu write", detail));
         }
-        if !bytes.is_empty() {
-            self.shared.device.queue.write_buffer(&to, 0, bytes);
+        // Writes are of whole words; an odd number of f16 ends within one.
+        let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
+        let mut last = [0; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        for (at, part) in [(0, words), (words.len() as u64, &last[..if rest.is_empty() { 0 } else { 4 }])] {
+            if !part.is_empty() {
+                self.shared.device.queue.write_buffer(&to, at, part);
+            }
         }
         Ok(())
     }

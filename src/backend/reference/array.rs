@@ -4,12 +4,15 @@ use crate::dtype::DType;
 use crate::ir::Type;
 use crate::shape::Shape;
 use crate::tensor::{Data, HostTensor};
+use half::f16;
 
 /// Elements of an [`Array`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
     /// Floats; exactly representable in f32 unless evaluated without rounding.
     F(Vec<f64>),
+    /// Floats of type `F16`: each exactly representable in f16, unless evaluated without rounding.
+    H(Vec<f64>),
     /// Signed integers.
     I(Vec<i32>),
     /// Unsigned integers.
@@ -32,6 +35,7 @@ macro_rules! each {
     ($data:expr, $v:ident => $e:expr) => {
         match $data {
             Values::F($v) => Values::F($e),
+            Values::H($v) => Values::H($e),
             Values::I($v) => Values::I($e),
             Values::U($v) => Values::U($e),
             Values::B($v) => Values::B($e),
@@ -44,7 +48,7 @@ impl Values {
     /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
-            Values::F(v) => v.len(),
+            Values::F(v) | Values::H(v) => v.len(),
             Values::I(v) => v.len(),
             Values::U(v) | Values::B(v) => v.len(),
         }
@@ -57,6 +61,7 @@ impl Values {
     pub fn dtype(&self) -> DType {
         match self {
             Values::F(_) => DType::F32,
+            Values::H(_) => DType::F16,
             Values::I(_) => DType::I32,
             Values::U(_) => DType::U32,
             Values::B(_) => DType::Bool,
@@ -74,6 +79,7 @@ impl Array {
         let n = ty.shape.elems();
         let data = match ty.dtype {
             DType::F32 => Values::F(vec![0.0; n]),
+            DType::F16 => Values::H(vec![0.0; n]),
             DType::I32 => Values::I(vec![0; n]),
             DType::U32 => Values::U(vec![0; n]),
             DType::Bool => Values::B(vec![0; n]),
@@ -87,14 +93,14 @@ impl Array {
     /// The floats, or nothing if the elements have another type.
     pub fn as_floats(&self) -> &[f64] {
         match &self.data {
-            Values::F(v) => v,
+            Values::F(v) | Values::H(v) => v,
             Values::I(_) | Values::U(_) | Values::B(_) => &[],
         }
     }
     /// All elements as f64.
     pub fn to_f64(&self) -> Vec<f64> {
         match &self.data {
-            Values::F(v) => v.clone(),
+            Values::F(v) | Values::H(v) => v.clone(),
             Values::I(v) => v.iter().map(|&x| f64::from(x)).collect(),
             Values::U(v) | Values::B(v) => v.iter().map(|&x| f64::from(x)).collect(),
         }
@@ -104,24 +110,28 @@ impl Array {
         let data = each!(&self.data, v => positions.iter().map(|&p| v[p]).collect());
         Array { shape, data }
     }
-    /// Rounds floats to the nearest f32.
-    pub(super) fn round_to_f32(&mut self) {
-        if let Values::F(v) = &mut self.data {
-            v.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+    /// Rounds floats to the nearest of their type, by way of f32.
+    pub(super) fn round(&mut self) {
+        match &mut self.data {
+            Values::F(v) => v.iter_mut().for_each(|x| *x = f64::from(*x as f32)),
+            Values::H(v) => v.iter_mut().for_each(|x| *x = f16::from_f32(*x as f32).to_f64()),
+            Values::I(_) | Values::U(_) | Values::B(_) => {}
         }
     }
-    /// The 32-bit patterns of the elements in memory.
+    /// The patterns of the elements in memory: 32 bits, or the lower 16.
     pub fn to_words(&self) -> Vec<u32> {
         match &self.data {
             Values::F(v) => v.iter().map(|&x| (x as f32).to_bits()).collect(),
+            Values::H(v) => v.iter().map(|&x| f16::from_f32(x as f32).to_bits().into()).collect(),
             Values::I(v) => v.iter().map(|&x| x as u32).collect(),
             Values::U(v) | Values::B(v) => v.clone(),
         }
     }
-    /// An array from 32-bit patterns. There must be as many as the shape has elements.
+    /// An array from the patterns that [`Array::to_words`] gives. There must be as many as the shape has elements.
     pub fn from_words(ty: &Type, words: Vec<u32>) -> Array {
         let data = match ty.dtype {
             DType::F32 => Values::F(words.into_iter().map(|w| f64::from(f32::from_bits(w))).collect()),
+            DType::F16 => Values::H(words.into_iter().map(|w| f16::from_bits(w as u16).to_f64()).collect()),
             DType::I32 => Values::I(words.into_iter().map(|w| w as i32).collect()),
             DType::U32 => Values::U(words),
             DType::Bool => Values::B(words),
@@ -134,6 +144,7 @@ impl From<&HostTensor> for Array {
     fn from(t: &HostTensor) -> Array {
         let data = match &t.data {
             Data::F32(v) => Values::F(v.iter().map(|&x| f64::from(x)).collect()),
+            Data::F16(v) => Values::H(v.iter().map(|&x| x.to_f64()).collect()),
             Data::I32(v) => Values::I(v.clone()),
             Data::U32(v) => Values::U(v.clone()),
             Data::Bool(v) => Values::B(v.clone()),
@@ -146,6 +157,7 @@ impl From<&Array> for HostTensor {
     fn from(a: &Array) -> HostTensor {
         let data = match &a.data {
             Values::F(v) => Data::F32(v.iter().map(|&x| x as f32).collect()),
+            Values::H(v) => Data::F16(v.iter().map(|&x| f16::from_f32(x as f32)).collect()),
             Values::I(v) => Data::I32(v.clone()),
             Values::U(v) => Data::U32(v.clone()),
             Values::B(v) => Data::Bool(v.clone()),

@@ -5,6 +5,7 @@
 use super::array::Array;
 use super::{Precision, eval};
 use crate::backend::{Backend, BackendKind, BufferId, DeviceInfo, Executable, Pending, Work};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ir::{Call, Type};
 use crate::plan::{Caps, Limits, Operand, Region, Source};
@@ -68,6 +69,9 @@ impl Caps for Reference {
         Ok(())
     }
     fn reads_strided(&self, _: &Region, _: usize) -> bool {
+        true
+    }
+    fn narrows(&self) -> bool {
         true
     }
 }
@@ -193,7 +197,10 @@ fn run_region(memory: &mut Memory, region: &Region, args: &[Option<BufferId>], o
         .collect::<Result<_>>()?;
     let results = eval(&region.body, &gathered, Precision::F32)?;
     for (result, &buffer) in results.iter().zip(outs) {
-        let words = result.to_words();
+        let mut words = result.to_words();
+        if result.data.dtype() == DType::F16 {
+            words = words.chunks(2).map(|w| w[0] | w.get(1).copied().unwrap_or(0) << 16).collect();
+        }
         let target = memory.get_mut(buffer)?;
         let have = target.len();
         target.get_mut(..words.len()).ok_or_else(|| short("a result", words.len(), have))?.copy_from_slice(&words);
@@ -208,7 +215,11 @@ fn gather(memory: &Memory, operand: &Operand, buffer: Option<BufferId>) -> Resul
         (Source::Iota, _) => positions.into_iter().map(|p| p as u32).collect(),
         (Source::Slot(_), Some(id)) => {
             let words = memory.get(id)?;
-            let read = |p: isize| usize::try_from(p).ok().and_then(|p| words.get(p)).copied();
+            let half = operand.dtype == DType::F16;
+            let read = |p: isize| {
+                let p = usize::try_from(p).ok()?;
+                if half { Some(words.get(p / 2)? >> (16 * (p % 2)) & 0xffff) } else { words.get(p).copied() }
+            };
             positions
                 .into_iter()
                 .map(|p| read(p).ok_or_else(|| short(&format!("a view at {p}"), p.unsigned_abs() + 1, words.len())))

@@ -47,7 +47,7 @@ pub(super) fn unary(op: Unary, x: &Array) -> Option<Array> {
             | Unary::Not => return None,
         },
         Values::B(v) if op == Unary::Not => Values::B(v.iter().map(|&x| u32::from(x == 0)).collect()),
-        Values::U(_) | Values::B(_) => return None,
+        Values::H(_) | Values::U(_) | Values::B(_) => return None,
     };
     Some(Array { shape: x.shape.clone(), data })
 }
@@ -171,10 +171,14 @@ pub(super) fn select(c: &Array, t: &Array, f: &Array) -> Option<Array> {
 /// Float to integer truncates and saturates, NaN gives 0; integers keep their bits; to bool is `!= 0`.
 pub(super) fn cast(dtype: DType, x: &Array) -> Array {
     let data = match (&x.data, dtype) {
-        (Values::F(v), DType::F32) => Values::F(v.clone()),
-        (Values::F(v), DType::I32) => Values::I(v.iter().map(|&x| x as i32).collect()),
-        (Values::F(v), DType::U32) => Values::U(v.iter().map(|&x| x as u32).collect()),
-        (Values::F(v), DType::Bool) => Values::B(v.iter().map(|&x| u32::from(x != 0.0)).collect()),
+        (Values::F(v) | Values::H(v), DType::F32) => Values::F(v.clone()),
+        // Rounded like every result.
+        (Values::F(v) | Values::H(v), DType::F16) => Values::H(v.clone()),
+        (Values::I(v), DType::F16) => Values::H(v.iter().map(|&x| f64::from(x)).collect()),
+        (Values::U(v) | Values::B(v), DType::F16) => Values::H(v.iter().map(|&x| f64::from(x)).collect()),
+        (Values::F(v) | Values::H(v), DType::I32) => Values::I(v.iter().map(|&x| x as i32).collect()),
+        (Values::F(v) | Values::H(v), DType::U32) => Values::U(v.iter().map(|&x| x as u32).collect()),
+        (Values::F(v) | Values::H(v), DType::Bool) => Values::B(v.iter().map(|&x| u32::from(x != 0.0)).collect()),
         (Values::I(v), DType::F32) => Values::F(v.iter().map(|&x| f64::from(x)).collect()),
         (Values::I(v), DType::I32) => Values::I(v.clone()),
         (Values::I(v), DType::U32) => Values::U(v.iter().map(|&x| x as u32).collect()),

@@ -9,7 +9,7 @@ use crate::shape::Shape;
 fn indices<'a>(op: &str, index: &'a Array) -> Result<&'a [i32]> {
     match &index.data {
         Values::I(v) => Ok(v),
-        Values::F(_) | Values::U(_) | Values::B(_) => {
+        Values::F(_) | Values::H(_) | Values::U(_) | Values::B(_) => {
             Err(Error::internal("reference", format!("{op} was evaluated on indices of another type than i32")))
         }
     }
@@ -51,7 +51,9 @@ fn scatter(op: &str, shape: Shape, src: &Array, to: &[usize]) -> Result<Array> {
         Values::F(v) => Values::F(add(v, to, n, 0.0, |a, b| a + b)),
         Values::I(v) => Values::I(add(v, to, n, 0, i32::wrapping_add)),
         Values::U(v) => Values::U(add(v, to, n, 0, u32::wrapping_add)),
-        Values::B(_) => return Err(Error::internal("reference", format!("{op} was evaluated on bools"))),
+        Values::H(_) | Values::B(_) => {
+            return Err(Error::internal("reference", format!("{op} was evaluated on {}", src.data.dtype())));
+        }
     };
     Ok(Array { shape, data })
 }

@@ -7,7 +7,7 @@ use crate::shape::Shape;
 
 /// out[.., m, n] = sum_k a[.., m, k] * b[.., k, n]
 pub(super) fn dot(a: &Array, b: &Array) -> Option<Array> {
-    let (Values::F(x), Values::F(y)) = (&a.data, &b.data) else { return None };
+    let (Values::F(x) | Values::H(x), Values::F(y) | Values::H(y)) = (&a.data, &b.data) else { return None };
     let r = a.shape.len();
     let (m, k, n) = (a.shape[r - 2], a.shape[r - 1], b.shape[r - 1]);
     let batch: usize = a.shape[..r - 2].iter().product();
@@ -31,7 +31,7 @@ pub(super) fn dot(a: &Array, b: &Array) -> Option<Array> {
 /// out[n, o, p] = sum_{c, q} x[n, group(o) c, (p * stride + q * rhs_dilation - lo) / lhs_dilation] * w[o, c, q],
 /// where the position divides evenly and lies inside x; elsewhere x is 0.
 pub(super) fn conv(dims: &ConvDims, shape: &Shape, x: &Array, w: &Array) -> Option<Array> {
-    let (Values::F(xs), Values::F(ws)) = (&x.data, &w.data) else { return None };
+    let (Values::F(xs) | Values::H(xs), Values::F(ws) | Values::H(ws)) = (&x.data, &w.data) else { return None };
     let (in_spatial, kernel) = (Shape::from(&x.shape[2..]), Shape::from(&w.shape[2..]));
     let out_spatial = Shape::from(&shape[2..]);
     let (in_size, kernel_size, out_size) = (in_spatial.elems(), kernel.elems(), out_spatial.elems());

@@ -22,10 +22,10 @@ use crate::rng;
 use crate::shape::Shape;
 use std::rc::Rc;
 
-/// Whether results are rounded to the element type between nodes.
+/// Whether results are rounded to the element type (f32, f16) between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Float results of every node are rounded to f32.
+    /// Float results of every node are rounded to their type.
     F32,
     /// Nothing is rounded; constants keep their f64 value.
     F64,
@@ -62,7 +62,7 @@ fn run(graph: &Graph, inputs: Vec<Rc<Array>>, precision: Precision) -> Result<Ve
                 let args: Vec<&Array> = args.iter().map(|a| &**a).collect();
                 let mut outs = apply(node, &args)?;
                 if precision == Precision::F32 {
-                    outs.iter_mut().for_each(Array::round_to_f32);
+                    outs.iter_mut().for_each(Array::round);
                 }
                 outs.into_iter().map(Rc::new).collect()
             }

@@ -90,6 +90,7 @@ pub(super) fn pad(lo: &[i64], interior: &[usize], value: Scalar, shape: &Shape, 
     }
     let data = match &x.data {
         Values::F(v) => Values::F(fill(v, &positions, value.as_f64())),
+        Values::H(v) => Values::H(fill(v, &positions, value.as_f64())),
         Values::I(v) => Values::I(fill(v, &positions, value.bits() as i32)),
         Values::U(v) => Values::U(fill(v, &positions, value.bits())),
         Values::B(v) => Values::B(fill(v, &positions, value.bits())),

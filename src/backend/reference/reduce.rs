@@ -43,7 +43,7 @@ pub(super) fn reduce(op: ReduceOp, axes: &[usize], x: &Array) -> Option<Array> {
         (Values::U(v), ReduceOp::Sum) => Values::U(fold(v, &to, n, 0, u32::wrapping_add)),
         (Values::U(v), ReduceOp::Prod) => Values::U(fold(v, &to, n, 1, u32::wrapping_mul)),
         (Values::U(v), ReduceOp::Max) => Values::U(fold(v, &to, n, 0, u32::max)),
-        (Values::B(_), ReduceOp::Sum | ReduceOp::Prod | ReduceOp::Max) => return None,
+        (Values::H(_) | Values::B(_), ReduceOp::Sum | ReduceOp::Prod | ReduceOp::Max) => return None,
     };
     Some(Array { shape, data })
 }
@@ -64,7 +64,7 @@ fn order(a: f64, b: f64) -> Ordering {
 /// Compares two elements of whichever type.
 fn comparator(data: &Values) -> Box<dyn Fn(usize, usize) -> Ordering + '_> {
     match data {
-        Values::F(v) => Box::new(|a, b| order(v[a], v[b])),
+        Values::F(v) | Values::H(v) => Box::new(|a, b| order(v[a], v[b])),
         Values::I(v) => Box::new(|a, b| v[a].cmp(&v[b])),
         Values::U(v) | Values::B(v) => Box::new(|a, b| v[a].cmp(&v[b])),
     }
@@ -103,7 +103,7 @@ pub(super) fn cumsum(axis: usize, x: &Array) -> Option<Array> {
         Values::F(v) => Values::F(run(v, &x.shape, axis, |a, b| a + b)),
         Values::I(v) => Values::I(run(v, &x.shape, axis, i32::wrapping_add)),
         Values::U(v) => Values::U(run(v, &x.shape, axis, u32::wrapping_add)),
-        Values::B(_) => return None,
+        Values::H(_) | Values::B(_) => return None,
     };
     Some(Array { shape: x.shape.clone(), data })
 }

@@ -267,6 +267,7 @@ pub(super) const TRAIN: &[&str] = &[
     "warmup_start",
     "clip_norm",
     "clip_value",
+    "precision",
     "shuffle",
     "drop_last",
     "workers",

@@ -21,6 +21,7 @@ pub use named::NamedLayer;
 pub use optimizer::{GroupConfig, LookaheadConfig, OptimizerConfig, ScheduleConfig};
 pub use parts::{AugmentConfig, ClassWeights, EarlyStoppingConfig, LossConfig, RegularizationConfig};
 
+use crate::train::Precision;
 use serde::{Deserialize, Serialize};
 
 /// Everything that determines a run, the device apart. In a file the keys from `seed` to `fold` are in the section
@@ -53,6 +54,9 @@ pub struct RunConfig {
     /// Largest size of each element of a gradient; 0 for no limit.
     #[serde(default)]
     pub clip_value: f64,
+    /// What a training step keeps and multiplies: f32, or f16 with f32 sums and a loss scale.
+    #[serde(default)]
+    pub precision: Precision,
     /// Whether each epoch visits the examples in an order of its own.
     #[serde(default = "yes")]
     pub shuffle: bool,

@@ -20,6 +20,7 @@ const TRAIN_KEYS: Keys = &[
     ("warmup_start", "Where it rises from, as a share of the schedule's first rate."),
     ("clip_norm", "Largest norm of all gradients together; 0 for no limit."),
     ("clip_value", "Largest size of each element of a gradient; 0 for no limit."),
+    ("precision", "\"f32\", or \"f16\": operands and kept activations in f16, sums and weights in f32, a loss scale."),
     ("shuffle", "Whether each epoch visits the examples in an order of its own."),
     ("drop_last", "Whether the examples of an epoch that do not fill a batch are left out."),
     ("workers", "Threads that prepare batches in the background; 0: none."),

@@ -3,18 +3,17 @@
 //! the whole batch, but for rounding. What a module computes from a batch as a whole (batch norm, the masks of dropout) it
 //! computes from each piece.
 
-use super::{METRICS, Trainer, feeds, launch, pack, rows_of, split_target};
+use super::{METRICS, Trainer, feeds, launch, rows_of, split_target};
 use crate::backend::{Fetches, Program};
 use crate::data::{Field, dataset};
 use crate::dtype::DType;
 use crate::error::Result;
-use crate::grad::grad;
 use crate::ir::{Builder, OutputKind, Tensor, Type};
 use crate::nn::{Init, Mode, ParamSpec, Params};
-use crate::optim::{self, StepFeed};
+use crate::optim::{LossScaler, StepFeed};
 use crate::shape::Shape;
 use crate::tensor::{Data, HostTensor};
-use crate::train::Loss;
+use crate::train::{Loss, precision};
 use std::collections::BTreeMap;
 
 /// Name of the feed `f32[2]`: the piece's share of the batch, and 0 for the first piece.
@@ -89,10 +88,14 @@ impl Trainer {
         let params = Params::with(&builder, Mode::Train, Some(&feed.counter), None);
         let inputs = feeds(&builder, fields, rows)?;
         let (target, inputs) = split_target(&inputs)?;
-        let output = self.model.forward_all(&params.scope(), inputs);
+        let half = self.precision.is_half();
+        let output = builder.autocast(half, || self.model.forward_all(&params.scope(), inputs));
         let measured = self.loss.measure(&output, target, true);
         let trainable = params.trainable();
-        let grads = grad(&measured.loss, &trainable.iter().map(|(_, t)| t).collect::<Vec<_>>());
+        // The scale stays the same over a batch's pieces: the sums are of the scaled gradients.
+        let scaler = half.then(|| LossScaler::declare(&builder));
+        let wrt: Vec<&Tensor> = trainable.iter().map(|(_, t)| t).collect();
+        let grads = precision::grad(scaler.as_ref(), &measured.loss, &wrt);
         let share = builder.feed(SHARE, DType::F32, [2]);
         let number = |i: usize| share.narrow(0, i, 1).reshape(Shape::default());
         let (share, later) = (number(0), number(1));
@@ -122,6 +125,7 @@ impl Trainer {
         let graph = builder.build()?;
         self.fill(params.specs())?;
         self.fill(states)?;
+        self.fill(if half { LossScaler::specs() } else { Vec::new() })?;
         let program = Program::compile(&self.store, graph)?;
         self.usage.compiled(&program, false);
         Ok(program)
@@ -137,12 +141,10 @@ impl Trainer {
             grads.push(builder.state(sum_name(&spec.name), DType::F32, &spec.ty.shape));
         }
         let measured = builder.state(MEASURED, DType::F32, [2]);
-        let applied = optim::apply(&params, &*self.optimizer, &grads, &feed, self.clip);
         let measure = |i: usize| measured.narrow(0, i, 1);
-        pack(&builder, &[&measure(0), &measure(1), &applied.grad_norm, &applied.ok.cast(DType::F32)]);
-        let graph = builder.build()?;
-        self.fill(applied.states)?;
-        let program = Program::compile(&self.store, graph)?;
+        let scaler = self.precision.is_half().then(|| LossScaler::declare(&builder));
+        self.finish_step(&builder, &params, [&measure(0), &measure(1)], grads, &feed, scaler)?;
+        let program = Program::compile(&self.store, builder.build()?)?;
         self.usage.compiled(&program, false);
         Ok(program)
     }

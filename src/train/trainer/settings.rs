@@ -3,6 +3,7 @@
 use super::Trainer;
 use crate::optim::schedule::Scheduler;
 use crate::optim::{Clip, Schedule};
+use crate::train::Precision;
 use crate::train::profile::Profile;
 
 impl Trainer {
@@ -26,6 +27,12 @@ impl Trainer {
     /// The same with this seed, from which initialisation, dropout and the order of the data follow.
     pub fn seed(mut self, seed: u64) -> Trainer {
         self.seed = seed;
+        self
+    }
+
+    /// The same with training steps in this precision.
+    pub fn precision(mut self, precision: Precision) -> Trainer {
+        self.precision = precision;
         self
     }
 

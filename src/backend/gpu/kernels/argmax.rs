@@ -33,7 +33,7 @@ params! {
 /// What `common/keys.wgsl` calls an element type.
 pub(super) fn key_kind(dtype: DType) -> u32 {
     match dtype {
-        DType::F32 => 0,
+        DType::F32 | DType::F16 => 0,
         DType::I32 => 1,
         DType::U32 | DType::Bool => 2,
     }

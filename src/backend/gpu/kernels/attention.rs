@@ -149,7 +149,7 @@ fn setup(region: &Region, causal: bool, scale: f64, has_mask: bool, grad: bool) 
     };
     let mask = match args[3].map(|a| region.args[a].dtype) {
         None => 0,
-        Some(DType::F32) => 2,
+        Some(DType::F32 | DType::F16) => 2,
         Some(_) => 1,
     };
     let sizes = [q[0] * q[1], q[2], k[2], q[3], v[3]];

@@ -57,6 +57,7 @@ pub const KERNELS: [KernelInfo; 2] = [
             Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - params.s", replace: "to.x, to.y - params.s" },
             Mutation { stem: "batch_norm", find: "(d, d * d)", replace: "(d, d * (d + mean))" },
             Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - quads", replace: "to.x, to.y - quads" },
+            Mutation { stem: "batch_norm", find: "half_(x.y), half_(x.z)", replace: "half_(x.x), half_(x.z)" },
             Mutation { stem: "batch_norm", find: "square += d * d", replace: "square += d" },
         ],
     },

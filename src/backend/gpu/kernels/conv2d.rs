@@ -31,6 +31,7 @@ pub const KERNEL: KernelInfo = KernelInfo {
     samples,
     mutations: &[
         Mutation { stem: "conv2d_pack", find: "v[1] = select(0.0, v1, in1)", replace: "v[1] = v1" },
+        Mutation { stem: "conv2d_pack", find: "f32(b[", replace: "-f32(b[" },
         Mutation { stem: "conv2d_packed", find: "u32(im.jump.y), x)", replace: "u32(im.jump.y) + 1u, x)" },
         Mutation { stem: "conv2d_im2col", find: "< vec4<u32>(u32(p.size.z))", replace: "<= vec4<u32>(u32(p.size.z))" },
         Mutation { stem: "conv2d_im2col", find: "dy * p.x.s3", replace: "dx * p.x.s3" },

@@ -109,6 +109,7 @@ impl Epilogue {
             let word = match leaf {
                 Leaf { iota: true, .. } => format!("i32({at})"),
                 // The element that this invocation is about to overwrite.
+                Leaf { arg, dtype, .. } if self.in_place == Some(*arg) && *dtype == self.out => "out[i]".into(),
                 Leaf { arg, .. } if self.in_place == Some(*arg) => {
                     format!("bitcast<{}>(out[i])", storage_type(leaf.dtype))
                 }

@@ -5,10 +5,10 @@ use crate::ir::{Binary, Graph, NodeId, Prim, Unary, Value};
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// The WGSL type of a value inside an expression (a bool is a bool there).
+/// The WGSL type of a value inside an expression (a bool is a bool there, and f16 an f32).
 pub fn value_type(dtype: DType) -> &'static str {
     match dtype {
-        DType::F32 => "f32",
+        DType::F32 | DType::F16 => "f32",
         DType::I32 => "i32",
         DType::U32 => "u32",
         DType::Bool => "bool",
@@ -30,12 +30,20 @@ pub fn literal(s: Scalar) -> String {
 
 /// A memory word `word` of storage type as a value of this type.
 pub fn load(dtype: DType, word: &str) -> String {
-    if dtype == DType::Bool { format!("({word} != 0u)") } else { word.to_string() }
+    match dtype {
+        DType::Bool => format!("({word} != 0u)"),
+        DType::F16 => format!("f32({word})"),
+        DType::F32 | DType::I32 | DType::U32 => word.to_string(),
+    }
 }
 
-/// A value of this type as a memory word of its storage type.
+/// A value of this type as a memory word of its storage type. An f16 was rounded when it was made.
 pub fn store(dtype: DType, value: &str) -> String {
-    if dtype == DType::Bool { format!("u32({value})") } else { value.to_string() }
+    match dtype {
+        DType::Bool => format!("u32({value})"),
+        DType::F16 => format!("f16({value})"),
+        DType::F32 | DType::I32 | DType::U32 => value.to_string(),
+    }
 }
 
 /// One `let` line per pointwise node that is needed for `wanted` and not bound yet. `bound` holds the names of known
@@ -153,8 +161,12 @@ fn binary(b: Binary, from: DType, x: &str, y: &str) -> String {
 }
 
 fn cast(from: DType, to: DType, x: &str) -> String {
+    // Inside an expression f16 is an f32 that was rounded.
+    let from = if from == DType::F16 { DType::F32 } else { from };
     match (from, to) {
         _ if from == to => x.to_string(),
+        (DType::F32, DType::F16) => format!("half_({x})"),
+        (_, DType::F16) => format!("half_(f32({x}))"),
         (DType::F32, DType::I32) => format!("to_i32({x})"),
         (DType::F32, DType::U32) => format!("to_u32({x})"),
         (DType::F32, DType::Bool) => format!("(bitcast<u32>({x}) & 0x7fffffffu) != 0u"),

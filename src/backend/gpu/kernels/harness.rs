@@ -106,11 +106,15 @@ pub(super) fn contents(region: &Region, fill: &dyn Fn(usize, usize) -> f64) -> (
                 }
             }
             // Repeated elements have the value of the first.
-            let v = fill(i, first);
+            let v = match arg.dtype {
+                DType::F16 => half::f16::from_f32(fill(i, first) as f32).to_f64(),
+                DType::F32 | DType::I32 | DType::U32 | DType::Bool => fill(i, first),
+            };
             *value = v;
             if matches!(arg.source, Source::Slot(_)) {
                 words[at as usize] = match arg.dtype {
                     DType::F32 => (v as f32).to_bits(),
+                    DType::F16 => half::f16::from_f32(v as f32).to_bits().into(),
                     DType::I32 => (v as i32) as u32,
                     DType::U32 | DType::Bool => v as u32,
                 };
@@ -118,11 +122,15 @@ pub(super) fn contents(region: &Region, fill: &dyn Fn(usize, usize) -> f64) -> (
         }
         let data = match arg.dtype {
             DType::F32 => Values::F(values),
+            DType::F16 => Values::H(values),
             DType::I32 => Values::I(values.iter().map(|&v| v as i32).collect()),
             DType::U32 => Values::U(values.iter().map(|&v| v as u32).collect()),
             DType::Bool => Values::B(values.iter().map(|&v| v as u32).collect()),
         };
         arrays.push(Array { shape: arg.view.shape.clone(), data });
+        if arg.dtype == DType::F16 {
+            words = words.chunks(2).map(|w| w[0] & 0xffff | w[1] << 16).chain([0, 0]).collect();
+        }
         slots.push(words);
     }
     (slots, arrays)
@@ -251,6 +259,9 @@ pub(super) fn run(
     };
     let results = region.outs.iter().zip(&outs).zip(&region.in_place).map(|((o, b), place)| {
         let mut words = read(place.map_or(b, |a| &args[a]));
+        if o.ty.dtype == DType::F16 {
+            words = words.iter().flat_map(|w| [w & 0xffff, w >> 16]).collect();
+        }
         words.truncate(o.ty.shape.elems());
         words
     });
@@ -266,11 +277,15 @@ pub(super) fn compare(region: &Region, got: &[Vec<u32>], args: &[Array], bound: 
         for (i, (&g, w)) in got.iter().zip(want.to_f64()).enumerate() {
             let g = match want.data {
                 Values::F(_) => f64::from(f32::from_bits(g)),
+                Values::H(_) => half::f16::from_bits(g as u16).to_f64(),
                 Values::I(_) => f64::from(g as i32),
                 Values::U(_) | Values::B(_) => f64::from(g),
             };
             let same = (g.is_nan() && w.is_nan()) || g == w;
             let bound = bound(args, o, i, w);
+            // The result is rounded to f16 after all else: half a unit of 11 bits, or of 2^-24.
+            let rounding = (w.abs() + bound) * 2f64.powi(-11) + 2f64.powi(-25);
+            let bound = if matches!(want.data, Values::H(_)) { bound + rounding } else { bound };
             if !same && !((g - w).abs() <= bound) {
                 return Err(format!(
                     "result {o} element {i} of {}: {g} instead of {w} (bound {bound:e})",
@@ -312,9 +327,13 @@ pub(super) fn check(
         if !variant.is_empty() {
             caps.variants.insert(stem.into(), (*variant).into());
         }
-        let mine = |n: &usize| variant.is_empty() || (n + turn).is_multiple_of(3);
-        for (n, region) in (kernel.samples)().iter().enumerate().filter(|(n, _)| mine(n)) {
-            let calls = match (kernel.select)(region, &caps) {
+        let mine = |n: usize, of: usize| variant.is_empty() || (n + turn).is_multiple_of(of);
+        let own = (kernel.samples)();
+        // The same with operands and results in f16, half as many.
+        let half: Vec<Region> = own.iter().filter(|_| caps.f16).filter_map(super::half::sample).collect();
+        let own = own.iter().enumerate().filter(|(n, _)| mine(*n, 3));
+        for (n, region) in own.chain(half.iter().enumerate().filter(|(n, _)| mine(*n, 6))) {
+            let calls = match super::selected(kernel, region, &caps) {
                 Ok(calls) => calls,
                 Err(e) if variant.is_empty() => panic!("{stem} sample {n}: {e}"),
                 Err(_) => continue,

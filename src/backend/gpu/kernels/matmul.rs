@@ -25,6 +25,7 @@ pub const KERNEL: KernelInfo = KernelInfo {
     samples,
     mutations: &[
         Mutation { stem: "matmul_tiled", find: "        workgroupBarrier();\n        for", replace: "        for" },
+        Mutation { stem: "matmul_pack", find: "f32(a[", replace: "-f32(a[" },
         Mutation { stem: "matmul_pack", find: "c % 4u) * LANES", replace: "c % 4u + 1u) * LANES" },
         Mutation { stem: "matmul_packed", find: "s1_3.w * p0_2.w", replace: "s1_2.w * p0_2.w" },
         Mutation { stem: "matmul_subgroup", find: "s1_3.w * q[3]", replace: "s1_3.z * q[3]" },

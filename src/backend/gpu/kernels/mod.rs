@@ -17,6 +17,7 @@ pub mod cumsum;
 mod epilogue;
 pub mod expr;
 mod gemm;
+pub mod half;
 #[cfg(test)]
 mod harness;
 pub mod layer_norm;
@@ -43,6 +44,7 @@ pub use call::{Bind, Grid, IMAGE_WIDTH, KernelCall, ParamStruct, Params};
 pub use shader::{Shader, repeat, repeat2, storage_type};
 
 use crate::backend::gpu::caps::GpuCaps;
+use crate::dtype::DType;
 use crate::ir::{Call, Node, Prim, Type};
 use crate::plan::{Operand, Region, RegionKind, Source};
 
@@ -173,7 +175,7 @@ pub fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String
     if region.outs.iter().all(|o| o.ty.shape.elems() == 0) {
         return Ok(Vec::new());
     }
-    let calls = (kernel.select)(region, caps)?;
+    let calls = selected(kernel, region, caps)?;
     for call in &calls {
         let buffers = call.bindings.iter().filter(|b| !matches!(b, Bind::Image { .. })).count();
         if buffers > caps.max_storage_buffers as usize {
@@ -183,6 +185,18 @@ pub fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String
             ));
         }
     }
+    Ok(calls)
+}
+
+/// The calls that a kernel chooses, with f16 where operands and results are.
+fn selected(kernel: &KernelInfo, region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
+    let f16 = |d: DType| d == DType::F16;
+    let half = region.args.iter().any(|a| f16(a.dtype)) || region.outs.iter().any(|o| f16(o.ty.dtype));
+    if half && !caps.f16 {
+        return Err("the adapter's shaders have no f16 (the feature SHADER_F16)".into());
+    }
+    let mut calls = (kernel.select)(region, caps)?;
+    calls.iter_mut().try_for_each(|call| half::finish(region, call))?;
     Ok(calls)
 }
 

@@ -19,6 +19,7 @@ pub const KERNEL: KernelInfo = KernelInfo {
     samples: super::samples::pointwise,
     mutations: &[
         Mutation { stem: "pointwise", find: "if i < params.count", replace: "if i + 1u < params.count" },
+        Mutation { stem: "pointwise", find: "a + 0xfffu", replace: "a + 0xffffu" },
         Mutation { stem: "pointwise", find: "* WG + lane", replace: "* WG + (lane & 0xfffffffeu)" },
         Mutation { stem: "pointwise", find: "i % params.run0", replace: "i / params.run0" },
     ],

@@ -190,6 +190,7 @@ pub(super) fn combine(op: ReduceOp, dtype: DType) -> Result<(&'static str, u32),
         (ReduceOp::Max, DType::F32) => ("max_nan(a, b)", f32::NEG_INFINITY.to_bits()),
         (ReduceOp::Max, DType::I32) => ("max(a, b)", i32::MIN as u32),
         (ReduceOp::Max, DType::U32) => ("max(a, b)", 0),
+        (ReduceOp::Max, DType::F16) => return Err("f16 is for storage".into()),
         (ReduceOp::Max, DType::Bool) => return Err("there is no maximum of bools".into()),
     })
 }

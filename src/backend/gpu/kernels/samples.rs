@@ -80,6 +80,16 @@ pub(super) fn pointwise() -> Vec<Region> {
             [F, DType::I32, DType::U32, DType::Bool].iter().map(|&d| apply(Prim::Cast(d), &[&a[0]])).collect()
         }));
     }
+    // f16: conversions from and to it in odd and even numbers, computing between, with other types beside it.
+    for n in [7, 64] {
+        all.push(map(&[(F, &[n])], |_, a| vec![a[0].cast(DType::F16)]));
+        all.push(map(&[(DType::F16, &[n])], |_, a| vec![a[0].cast(F), a[0].cast(DType::I32)]));
+        all.push(map(&[(DType::F16, &[n]), (F, &[n])], |_, a| {
+            let y = a[0].cast(F) * &a[1] + 0.5;
+            vec![y.cast(DType::F16), y]
+        }));
+        all.push(map(&[(DType::I32, &[n])], |_, a| vec![a[0].cast(DType::F16)]));
+    }
     all.push(map(&[(DType::Bool, &[4, 5]), (F, &[4, 5])], |b, a| {
         let c = b.constant(Scalar::F32(f64::NEG_INFINITY)).broadcast_to([4, 5]);
         vec![apply(Prim::Select, &[&a[0], &a[1], &c])]

@@ -92,6 +92,7 @@ pub fn storage_type(dtype: crate::dtype::DType) -> &'static str {
     use crate::dtype::DType;
     match dtype {
         DType::F32 => "f32",
+        DType::F16 => "f16",
         DType::I32 => "i32",
         DType::U32 | DType::Bool => "u32",
     }
