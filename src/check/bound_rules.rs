@@ -236,6 +236,10 @@ fn binary(op: Binary, floats: bool, x: [f64; 2], e: [f64; 2], y: f64) -> f64 {
 fn cast(from: DType, to: DType, x: f64, e: f64, y: f64) -> f64 {
     match (from.is_float(), to) {
         (true, DType::F32) => e,
+        // Half a unit of 11 bits, or of 2^-24; what is near the end may become infinite.
+        (_, DType::F16) if x.abs() + e < 65_504.0 => e + (x.abs() + e) * 2f64.powi(-11) + 2f64.powi(-25),
+        (_, DType::F16) if x.is_finite() || e > 0.0 => UNKNOWN,
+        (_, DType::F16) => 0.0,
         (true, DType::Bool) => {
             if undecided(x, 0.0, e) {
                 UNKNOWN

@@ -86,7 +86,7 @@ fn a_loss_that_is_not_finite_still_stops_a_run() {
         ("schedule", "{ kind = \"constant\" }"),
     ]);
     let run = Run::new(config, &Device::open("cpu").unwrap(), options(None, None)).unwrap();
-    let e = run.train(&mut Silent).err().expect("the run stops").to_string();
+    let e = run.train(&mut Silent).expect_err("the run stops").to_string();
     assert!(e.contains("not finite in"), "{e}");
 }
 

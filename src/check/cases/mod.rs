@@ -3,6 +3,7 @@
 
 mod elementwise;
 mod fused;
+mod half;
 mod index;
 mod linalg;
 mod modules;
@@ -13,7 +14,7 @@ use super::case::Case;
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    families().into_iter().flat_map(|(_, cases)| cases).chain(modules::cases()).collect()
+    families().into_iter().flat_map(|(_, cases)| cases).chain(half::cases()).chain(modules::cases()).collect()
 }
 
 /// The cases of operations, by family.
