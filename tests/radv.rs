@@ -1,0 +1,66 @@
+//! The hot kernels as a discrete GPU gets them, compiled for real AMD chips by Mesa's RADV driver, which needs no GPU for
+//! that: no spilled registers, enough waves, and a matrix product that is made for a GPU and not for a software adapter.
+//! Without RADV this says so and checks nothing. `benches/RADV.md` has the table and the reasons.
+
+#[path = "../benches/radv/tool.rs"]
+mod tool;
+
+use kiln::backend::gpu::AdapterClass;
+use std::collections::BTreeSet;
+
+#[test]
+fn hot_kernels_fit_real_chips() {
+    let Some((driver, library)) = tool::driver() else {
+        eprintln!("not run: RADV is not installed");
+        return;
+    };
+    let device = tool::Paper::new(AdapterClass::Discrete);
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for (title, names) in tool::CHIPS {
+        let Some(name) = tool::known(&library, names) else {
+            eprintln!("not run on {title}: this driver does not know it");
+            continue;
+        };
+        let chip = tool::Chip::open(driver, name).unwrap();
+        let mut seen = BTreeSet::new();
+        for workload in kiln::bench::all() {
+            for call in tool::calls(&workload, &device) {
+                if !seen.insert((call.source.clone(), format!("{:?}", call.overrides))) {
+                    continue;
+                }
+                let f = chip.compile(&call).unwrap();
+                let row = tool::row(title, &workload.name, &call, &f);
+                count += 1;
+                if f.spilled + f.scratch > 0 {
+                    wrong.push(format!("spills: {row}"));
+                }
+                if title.starts_with("navi") && f.waves < 4 {
+                    wrong.push(format!("fewer than 4 waves: {row}"));
+                }
+                if workload.name == "matmul_1024" {
+                    if !call.variant.starts_with("tiled") {
+                        wrong.push(format!("not a GPU's kernel: {row}"));
+                    }
+                    if f.fma.is_none_or(|share| share < 70.0) {
+                        wrong.push(format!("less than 70 % multiply-adds: {row}"));
+                    }
+                    if f.loads[0] + f.loads[1] > 0 || f.loads[2] == 0 {
+                        wrong.push(format!("loads of fewer than 16 bytes: {row}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(count > 20, "only {count} kernels");
+    assert!(wrong.is_empty(), "{}\n{}", tool::HEADING, wrong.join("\n"));
+}
+
+#[test]
+fn machine_code_is_read() {
+    let code = "BB0:\n\tv_add_f32 v0, v1, v2 ; 1234\nBB1:\n\tglobal_load_dwordx4 v[0:3], v4, s[0:1]\n\tv_dual_fmac_f32 v0, v1, v2 :: v_dual_mul_f32 v3, v4, v5\n"
+        .to_string()
+        + &"\tv_fma_f32 v0, v1, v2, v3\n".repeat(8)
+        + "\ts_cbranch_scc1 BB1\n\tv_mov_b32 v0, v1\n\tbuffer_load_dword v0, v1, s[0:3], 0 offen\n";
+    assert_eq!(tool::fma_share(&code), Some(90.0));
+    assert_eq!(tool::loads(&code), [1, 0, 1]);
+}
