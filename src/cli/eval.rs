@@ -28,9 +28,9 @@ pub struct EvalArgs {
     run: PathBuf,
     #[command(flatten)]
     device: DeviceArg,
-    /// Which part of the data.
-    #[arg(long, value_enum, default_value_t = PartName::Test)]
-    part: PartName,
+    /// Which part of the data; without it the test part, or if there is none the validation part, or the training part.
+    #[arg(long, value_enum)]
+    part: Option<PartName>,
     /// Which weights: last, best (of the lowest validation loss), or a safetensors file, of kiln or of PyTorch.
     #[arg(long, default_value = "last", value_name = "last|best|FILE")]
     weights: WeightsOf,
@@ -45,9 +45,10 @@ pub fn run(args: &EvalArgs) -> Result<Outcome> {
     let Opened { config, task, mut trainer, warnings } = run::open(&args.run, &device, &args.weights)?;
     warnings.iter().for_each(|w| eprintln!("warning: {w}"));
     let (name, part) = match args.part {
-        PartName::Train => ("train", &task.train),
-        PartName::Validation => ("validation", &task.validation),
-        PartName::Test => ("test", &task.test),
+        None => task.unseen(),
+        Some(PartName::Train) => ("train", &task.train),
+        Some(PartName::Validation) => ("validation", &task.validation),
+        Some(PartName::Test) => ("test", &task.test),
     };
     if part.indices.is_empty() {
         return Err(Error::input("--part", format!("this run has no {name} part (data.{name} is 0)")));

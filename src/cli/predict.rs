@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Use the model of a run on an input.
 ///
-/// For images, INPUT is the number of an example of the test part (0 is the first), or a file with one or more images:
+/// For images, INPUT is the number of an example of the test part (0 is the first; without a test part of the validation or training part), or a file with one or more images:
 /// IDX, .npy, or plain text numbers, with pixel values as in the data (digits: 0 to 16, MNIST: 0 to 255).
 /// For tables, series and folders of pictures, it is the number of an example of the test part, or a file of the same form.
 /// For text, INPUT is the beginning of a text, which the model continues; for translations, a sentence.
@@ -150,9 +150,9 @@ pub fn run(args: &PredictArgs) -> Result<Outcome> {
 /// The model's output for an example of the test part by its number, with its target, or for the examples in a file.
 fn table(task: &Task, trainer: &mut Trainer, input: &str) -> Result<(HostTensor, Option<HostTensor>)> {
     if let Ok(index) = input.parse::<usize>() {
-        let part = &task.test;
+        let (name, part) = task.unseen();
         let Some(&i) = part.indices.get(index) else {
-            let detail = format!("the test part has {} examples, the first is 0", part.indices.len());
+            let detail = format!("the {name} part has {} examples, the first is 0", part.indices.len());
             return Err(Error::input(format!("example {index}"), detail));
         };
         let mut batch = part.data.batch(&[i], None)?;
@@ -200,9 +200,9 @@ fn softmax(logits: &[f32]) -> Vec<f64> {
 fn images(task: &Task, input: &str, size: [usize; 2], white: f32) -> Result<(HostTensor, Vec<i32>)> {
     let [h, w] = size;
     if let Ok(index) = input.parse::<usize>() {
-        let part = &task.test;
+        let (name, part) = task.unseen();
         let Some(&i) = part.indices.get(index) else {
-            let detail = format!("the test part has {} examples, the first is 0", part.indices.len());
+            let detail = format!("the {name} part has {} examples, the first is 0", part.indices.len());
             return Err(Error::input(format!("example {index}"), detail));
         };
         let mut batch = part.data.batch(&[i], None)?;

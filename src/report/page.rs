@@ -23,9 +23,7 @@ const MOST_CLASSES: usize = 40;
 /// Writes `report.html` into a run's folder and returns its path.
 pub fn write(run: &Path, device: &Device) -> Result<PathBuf> {
     let Opened { config, task, mut trainer, .. } = run::open(run, device, &WeightsOf::Last)?;
-    let parts = [&task.test, &task.validation, &task.train];
-    let part = parts.into_iter().find(|p| !p.indices.is_empty()).unwrap_or(&task.test);
-    let found = inspect(&mut trainer, &task.output, part, config.batch, WORST)?;
+    let found = inspect(&mut trainer, &task.output, task.unseen().1, config.batch, WORST)?;
     let events = events(run)?;
     let result = RunFolder::result(run).unwrap_or(Value::Null);
     let html = page(&name(run), &config.to_toml()?, &events, &result, found.as_ref())?;

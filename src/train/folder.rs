@@ -7,7 +7,7 @@ use crate::train::checkpoint::FORMAT;
 use crate::train::config::Draft;
 use crate::train::files::{sync_folder, write_whole};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,16 @@ fn failed(path: &Path, e: &std::io::Error) -> Error {
     Error::input(path.display(), format!("cannot make the run's folder: {e}; choose another with --out"))
 }
 
+/// Removes what a killed process was writing: files whose names end in `.tmp` and its number. What cannot be removed stays.
+fn sweep(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.rsplit_once(".tmp").is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 impl RunFolder {
     /// Makes the folder `out`, or the first free `runs/<preset>-<n>`, with the configuration in it.
     pub fn create(out: Option<&Path>, config: &RunConfig) -> Result<RunFolder> {
@@ -50,7 +60,7 @@ impl RunFolder {
         }
         let path = path?;
         sync_folder(parent).map_err(|e| failed(&path, &e))?;
-        RunFolder::reopen(&path, 0).map(|(folder, _)| folder)
+        RunFolder::open(&path)
     }
 
     fn fill(new: &Path, config: &RunConfig) -> Result<()> {
@@ -119,17 +129,33 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Opens an existing run whose metrics continue after `bytes`: lines beyond belong to steps that are done again. The
-    /// second result says so if the file is shorter than that: lines are lost, but training needs none of them.
-    pub fn reopen(path: &Path, bytes: u64) -> Result<(RunFolder, Option<String>)> {
+    /// Opens an existing run to go on with it, which no other process may do meanwhile.
+    pub fn open(path: &Path) -> Result<RunFolder> {
         let file = path.join(METRICS);
         let failed = |e: std::io::Error| Error::input(file.display(), format!("cannot continue the file: {e}"));
-        let mut metrics = OpenOptions::new().read(true).append(true).create(true).open(&file).map_err(failed)?;
-        let length = metrics.metadata().map_err(failed)?.len();
+        let metrics = OpenOptions::new().read(true).append(true).create(true).open(&file).map_err(failed)?;
+        // Held until this process ends, however it does. On Windows a lock would keep readers out.
+        if cfg!(unix) && matches!(metrics.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(Error::input(
+                path.display(),
+                "another process is training in this folder; wait for it, or stop it",
+            ));
+        }
+        sweep(path);
+        let bytes = metrics.metadata().map_err(failed)?.len();
+        Ok(RunFolder { path: path.to_path_buf(), metrics, bytes })
+    }
+
+    /// Lets the metrics continue after `bytes`: lines beyond belong to steps that are done again. The result says so if the
+    /// file is shorter than that: lines are lost, but training needs none of them.
+    pub fn cut(&mut self, bytes: u64) -> Result<Option<String>> {
+        let file = self.path.join(METRICS);
+        let failed = |e: std::io::Error| Error::input(file.display(), format!("cannot continue the file: {e}"));
+        let length = self.metrics.metadata().map_err(failed)?.len();
         let (mut bytes, mut lost) = (bytes, None);
         if length < bytes {
             let mut text = Vec::new();
-            metrics.read_to_end(&mut text).map_err(failed)?;
+            self.metrics.read_to_end(&mut text).map_err(failed)?;
             let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1) as u64;
             lost = Some(format!(
                 "{} was cut short: it has {length} bytes of the {bytes} before the checkpoint; its lines after byte {whole} are lost",
@@ -137,8 +163,9 @@ impl RunFolder {
             ));
             bytes = whole;
         }
-        metrics.set_len(bytes).map_err(failed)?;
-        Ok((RunFolder { path: path.to_path_buf(), metrics, bytes }, lost))
+        self.metrics.set_len(bytes).map_err(failed)?;
+        self.bytes = bytes;
+        Ok(lost)
     }
 
     /// Where it is.

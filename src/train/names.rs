@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The tensors under the names that are wanted. A transformer encoder's layers are called `layers.0` and so on, as in torch's
-/// `TransformerEncoder`; taken as well are the names of a `TransformerEncoderLayer` by itself, and `0` without `layers`, as
-/// early versions of kiln wrote them.
+/// `TransformerEncoder`; taken as well are the names of a `TransformerEncoderLayer` by itself, `0` without `layers`, as early
+/// versions of kiln wrote them, and names below torch's wrappers (`AveragedModel`, `DataParallel`, `torch.compile`).
 pub(super) fn adapted<'a>(
     tensors: &'a BTreeMap<String, HostTensor>,
     wanted: &[&str],
@@ -29,7 +29,7 @@ pub(super) fn adapted<'a>(
 
 /// The other names of a tensor.
 fn others(name: &str) -> Vec<String> {
-    let mut out = Vec::new();
+    let mut out = vec![format!("module.{name}"), format!("_orig_mod.{name}")];
     for word in [".layers.", ".layers.0."] {
         out.extend(name.match_indices(word).map(|(at, _)| [&name[..at], &name[at + word.len() - 1..]].concat()));
     }
@@ -50,6 +50,7 @@ mod tests {
         assert_eq!(found(&["1.0.norm1.weight", "1.1.norm1.weight", "head.weight"]), wanted);
         assert_eq!(found(&wanted), wanted);
         assert_eq!(found(&["1.norm1.weight"]), [wanted[0]], "torch's layer by itself");
+        assert_eq!(found(&["module.head.weight", "n_averaged"]), ["head.weight", "n_averaged"]);
         assert_eq!(found(&["2.norm1.weight"]), ["2.norm1.weight"]);
         assert!(matches!(adapted(&file(&wanted), &wanted), Cow::Borrowed(_)));
     }

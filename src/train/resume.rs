@@ -60,13 +60,14 @@ impl Run {
             let detail = format!("has finished its {} epochs; there is nothing to resume", config.epochs);
             return Err(Error::input(run.display(), detail));
         }
+        let mut folder = RunFolder::open(&run)?;
         let found = match chosen {
             Some(checkpoint) => Some((checkpoint::load(&checkpoint)?, Vec::new())),
             None => checkpoint::newest(&run)?,
         };
         let (task, mut trainer) = prepare(&config, device)?;
         let Some((loaded, problems)) = found else {
-            let (folder, _) = RunFolder::reopen(&run, 0)?;
+            folder.cut(0)?;
             let mut fresh = Run::from_parts(config, options, device, (task, trainer), Some(folder), began)?;
             fresh.warnings.push("the run has no checkpoint yet; it starts from its beginning".into());
             return Ok(fresh);
@@ -99,8 +100,7 @@ impl Run {
         {
             save_weights(&run.join("best.safetensors"), &best.for_use())?;
         }
-        let (folder, lost) = RunFolder::reopen(&run, state.metrics_bytes)?;
-        warnings.extend(lost);
+        warnings.extend(folder.cut(state.metrics_bytes)?);
         let [loss_sum, correct] = state.sums.map(f64::from_bits);
         let mut resumed = Run::from_parts(config, options, device, (task, trainer), Some(folder), began)?;
         resumed.sums = Measures { loss_sum, correct, count: state.count };

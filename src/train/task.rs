@@ -166,6 +166,13 @@ impl Task {
         Ok(rule)
     }
 
+    /// The part that says most about new data, with its name: the test part, or where there is none the validation part, or
+    /// the training part.
+    pub fn unseen(&self) -> (&'static str, &Part) {
+        let parts = [("test", &self.test), ("validation", &self.validation), ("train", &self.train)];
+        parts.into_iter().find(|(_, p)| !p.indices.is_empty()).unwrap_or(parts[0])
+    }
+
     /// A hash of the data: the examples of each part by number, and some training examples throughout by content.
     pub fn fingerprint(&self) -> Result<String> {
         let mut bytes = Vec::new();

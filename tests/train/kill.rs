@@ -188,3 +188,21 @@ fn numbers_that_are_not_finite_are_named_and_can_be_seen_again() {
     let again = Run::resume(&saved, &device, options(None, None)).unwrap().train(&mut Silent).unwrap_err().to_string();
     assert_eq!(again, error);
 }
+
+#[cfg(unix)]
+#[test]
+fn one_process_at_a_time_trains_in_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let device = Device::open("cpu").unwrap();
+    let folder = d.join("run");
+    into(&folder, small(), &device, Some(3));
+    // What a killed process was writing when it ended.
+    fs::write(folder.join("weights.safetensors.tmp4711"), "half").unwrap();
+    let held = Run::resume(&folder, &device, options(None, None)).unwrap();
+    assert!(!folder.join("weights.safetensors.tmp4711").exists());
+    let error = Run::resume(&folder, &device, options(None, None)).err().unwrap().to_string();
+    assert!(error.contains("another process is training"), "{error}");
+    drop(held);
+    assert!(Run::resume(&folder, &device, options(None, None)).is_ok());
+}

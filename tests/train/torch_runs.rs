@@ -84,6 +84,16 @@ fn runs_of_the_command_follow_torch() {
         assert!(error <= 1e-3 * update, "{net}: {error:.2e} away from torch's end, after an update of {update:.2e}");
         // No part is kept for a test, so that none is measured, and the run is finished all the same.
         assert!(RunFolder::result(&run).unwrap()["test"].is_null());
+        // What is measured and predicted then is what there is.
+        let said = |args: &[&str]| {
+            let out = kiln(dir.path(), &[args, &["--device", "cpu", "--json"]].concat());
+            serde_json::from_slice::<Value>(&out.stdout).unwrap()
+        };
+        assert_eq!(said(&["eval", net])["part"], "train");
+        assert!(!said(&["predict", net, "74"]).is_null());
+        let inputs = file(&if net == "mlp" { "mlp.csv".to_string() } else { format!("{net}.x.npy") });
+        let all = said(&["predict", net, inputs.to_str().unwrap()]);
+        assert_eq!(all["predictions"].as_array().unwrap().len(), 75, "{net}");
         println!("{net}: losses to {worst:.1e}, weights to {:.1e} of the update", error / update);
         if net == "cnn" {
             let counted = |path: &Path| raw(path).remove("1.num_batches_tracked").unwrap();
