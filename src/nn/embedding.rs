@@ -3,6 +3,7 @@
 use crate::ir::Tensor;
 use crate::nn::linear::place;
 use crate::nn::{Init, Module, Scope};
+use crate::ops::EmbeddingOptions;
 use std::panic::Location;
 
 /// Rows of the parameter `weight` (num, dim) at integer positions: (S..) to (S.., dim).
@@ -16,12 +17,14 @@ pub struct Embedding {
     pub padding_idx: Option<usize>,
     /// Standard deviation of the rows at the start.
     pub std: f64,
+    /// Whether the gradient of a row is divided by how often the row occurs in the input.
+    pub scale_grad_by_freq: bool,
 }
 
 impl Embedding {
     /// Rows drawn from N(0, 1), as torch.
     pub fn new(num_embeddings: usize, embedding_dim: usize) -> Embedding {
-        Embedding { num_embeddings, embedding_dim, padding_idx: None, std: 1.0 }
+        Embedding { num_embeddings, embedding_dim, padding_idx: None, std: 1.0, scale_grad_by_freq: false }
     }
     /// The same with a padding row.
     pub fn padding_idx(mut self, row: usize) -> Embedding {
@@ -51,14 +54,17 @@ impl Module for Embedding {
         if index.dtype() != crate::dtype::DType::I32 {
             return index.fail("embedding", format!("{} expects i32 indices, got {}", place(scope), index.ty()), loc);
         }
-        let rows = self.weight(scope).take(index);
-        let Some(row) = self.padding_idx else { return rows };
-        if row >= self.num_embeddings {
+        if let Some(row) = self.padding_idx.filter(|&row| row >= self.num_embeddings) {
             let detail = format!("{}: padding_idx {row} is not below {}", place(scope), self.num_embeddings);
-            return rows.fail("embedding", detail, loc);
+            return index.fail("embedding", detail, loc);
         }
-        // The value passes as it is; the gradient only where the index is another one.
-        let is_pad = index.eq(&index.like(row as f64)).unsqueeze(-1);
-        is_pad.select(&rows.detach(), &rows)
+        self.weight(scope).embedding_with(
+            index,
+            &EmbeddingOptions {
+                padding_idx: self.padding_idx,
+                scale_grad_by_freq: self.scale_grad_by_freq,
+                ..EmbeddingOptions::default()
+            },
+        )
     }
 }

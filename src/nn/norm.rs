@@ -212,12 +212,14 @@ pub struct GroupNorm {
     pub eps: f64,
     /// Whether there are a scale and a shift per channel.
     pub affine: bool,
+    /// Whether there is a shift where there is a scale.
+    pub bias: bool,
 }
 
 impl GroupNorm {
     /// With torch's defaults.
     pub fn new(num_groups: usize, num_channels: usize) -> GroupNorm {
-        GroupNorm { num_groups, num_channels, eps: 1e-5, affine: true }
+        GroupNorm { num_groups, num_channels, eps: 1e-5, affine: true, bias: true }
     }
 }
 
@@ -226,7 +228,7 @@ impl Module for GroupNorm {
     fn forward(&self, scope: &Scope, x: &Tensor) -> Tensor {
         let c = self.num_channels;
         let weight = self.affine.then(|| scope.param("weight", [c], Init::ONES));
-        let bias = self.affine.then(|| scope.param("bias", [c], Init::ZEROS));
+        let bias = (self.affine && self.bias).then(|| scope.param("bias", [c], Init::ZEROS));
         x.group_norm(self.num_groups, weight.as_ref(), bias.as_ref(), self.eps)
     }
 }

@@ -4,7 +4,7 @@ use crate::ir::Tensor;
 use crate::nn::linear::place;
 use crate::nn::{Conv2d, Init, Linear, Module, Scope};
 use crate::ops::attention::AttentionOptions;
-use crate::ops::resample::Outside;
+use crate::ops::grid::{GridMode, Outside};
 use std::panic::Location;
 
 /// Self-attention over the pixels of (N, C, H, W) (arXiv 1805.08318): `y = gamma o + x` with
@@ -86,6 +86,11 @@ impl<L: Module> Module for SpatialTransformer<L> {
         let last = Linear::new(features.size(1), 6).init(Init::ZEROS, identity);
         let theta = scope.run("fc_loc", &last, &features).reshape([x.size(0), 2, 3]);
         let [h, w] = self.output_size.unwrap_or([x.size(2), x.size(3)]);
-        x.grid_sample(&theta.affine_grid(h, w, self.align_corners), true, self.outside, self.align_corners)
+        x.grid_sample(
+            &theta.affine_grid(&[h, w], self.align_corners),
+            GridMode::Bilinear,
+            self.outside,
+            self.align_corners,
+        )
     }
 }

@@ -8,6 +8,8 @@ use std::panic::Location;
 
 /// Below this exponent e^-x is still finite in f32, and sigmoid is 1.6e-38, which counts as 0.
 const SIGMOID_FLOOR: f64 = -87.0;
+/// Where silu (at most 1.6e-38 times this) counts as 0.
+const SILU_FLOOR: f64 = -1e4;
 /// ln(1 + e^x) = x in f32 from here on (e^-40 = 4e-18).
 const SOFTPLUS_LINEAR: f64 = 40.0;
 /// The tanh form of gelu is exactly x or 0 in f32 beyond this (its tanh argument is 43).
@@ -40,7 +42,8 @@ impl Tensor {
     /// x sigmoid(x); NaN at minus infinity, where torch's product is infinity times 0.
     #[track_caller]
     pub fn silu(&self) -> Tensor {
-        let product = self * self.sigmoid();
+        // From here down the product is 0 in f32, which the floor of the sigmoid times a huge x would not be.
+        let product = self.maximum(&self.like(SILU_FLOOR)) * self.sigmoid();
         self.eq(&self.like(f64::NEG_INFINITY)).select(&self.like(f64::NAN), &product)
     }
 
@@ -107,9 +110,13 @@ impl Tensor {
         self.narrow(axis, 0, n) * self.narrow(axis, n, n).sigmoid()
     }
 
-    /// x between the bounds that are given; the gradient at the bounds is 1. Where min > max the result is max.
+    /// x between the bounds that are given; the gradient at the bounds is 1. Where min > max the result is max; a bound
+    /// that is NaN makes all NaN.
     #[track_caller]
     pub fn clamp(&self, min: Option<f64>, max: Option<f64>) -> Tensor {
+        if [min, max].into_iter().flatten().any(f64::is_nan) {
+            return self.like(f64::NAN);
+        }
         let mut x = self.clone();
         if let Some(min) = min.map(|m| self.like(m)) {
             x = x.lt(&min).select(&min, &x);

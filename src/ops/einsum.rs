@@ -145,7 +145,7 @@ fn product(a: Operand, b: Operand, needed: impl Fn(&Label) -> bool) -> Operand {
     // Size of a label; where one operand has 1 it is repeated.
     let size = |l: &Label| {
         let of = |o: &Operand| o.labels.iter().position(|m| m == l).map_or(1, |d| o.tensor.shape()[d]);
-        of(&a).max(of(&b))
+        if of(&a) == 1 { of(&b) } else { of(&a) }
     };
     let sizes = |ls: &[Label]| ls.iter().map(size).collect::<Vec<usize>>();
     let total = |ls: &[Label]| ls.iter().map(size).product::<usize>();

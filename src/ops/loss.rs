@@ -26,6 +26,18 @@ impl Tensor {
     }
 }
 
+impl Tensor {
+    /// This loss per element times `weight`, reduced; the mean is over the weights.
+    #[track_caller]
+    pub fn reduced_by(&self, weight: Option<&Tensor>, reduction: Reduction) -> Tensor {
+        match (weight, reduction) {
+            (None, _) => self.reduced(reduction),
+            (Some(w), Reduction::Mean) => (self * w).sum(&[], false) / w.sum(&[], false),
+            (Some(w), _) => (self * w).reduced(reduction),
+        }
+    }
+}
+
 /// |d| without a branch point in what is computed where it is not chosen: d where `small`, else 0.
 fn inner(d: &Tensor, small: &Tensor) -> Tensor {
     small.select(d, &d.like(0.0))
@@ -120,6 +132,9 @@ impl Tensor {
         reduction: Reduction,
     ) -> Tensor {
         let classes = self.size(-1);
+        if self.rank() == 1 && target.shape()[..] == [1] {
+            return self.unsqueeze(0).multi_margin_loss(target, weight, p, margin, reduction);
+        }
         let expected = crate::shape::Shape::from(&self.shape()[..self.rank().max(1) - 1]);
         if self.rank() == 0 || self.rank() > 2 || *target.shape() != expected || !(1..=2).contains(&p) {
             let detail = format!(

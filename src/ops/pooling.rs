@@ -77,11 +77,12 @@ impl Pool {
             if p > reach / 2 {
                 return bad(format!("padding {p} is more than half of the window ({reach}) in spatial dimension {d}"));
             }
-            if n + 2 * p < reach {
+            // Rounded up, a stride less one may be missing.
+            let spare = if self.ceil_mode { s - 1 } else { 0 };
+            if n + 2 * p + spare < reach || n == 0 {
                 return bad(format!("the window ({reach}) exceeds spatial dimension {d} of {} padded by {p}", x.ty()));
             }
-            let room = n + 2 * p - reach;
-            let mut windows = if self.ceil_mode { room.div_ceil(s) } else { room / s } + 1;
+            let mut windows = (n + 2 * p + spare - reach) / s + 1;
             if self.ceil_mode && (windows - 1) * s >= n + p {
                 windows -= 1;
             }
@@ -121,6 +122,40 @@ impl Tensor {
             dilation: pool.dilation.clone(),
         };
         fit.finish(self.builder().call(max, &[&fit.input]).remove(0))
+    }
+
+    /// Where [`Tensor::max_pool`] finds the maximum of each window: the place (i32) among the elements of the spatial
+    /// dimensions, in row-major order; of equal ones the first.
+    #[track_caller]
+    pub fn max_pool_indices(&self, pool: &Pool) -> Tensor {
+        let Some(fit) = pool.fit("max_pool", self, Location::caller()) else { return self.clone() };
+        let (dims, max) = (fit.out.len(), self.max_pool(pool));
+        let max = if fit.batched { max } else { max.unsqueeze(0) };
+        let (mut lo, mut hi) = (vec![0, 0], vec![0, 0]);
+        for &(before, after) in &fit.pad {
+            lo.push(before as i64);
+            hi.push(after as i64);
+        }
+        let spatial = &fit.input.shape()[2..];
+        let padded = fit.input.detach().pad(&lo, &hi, f64::NEG_INFINITY);
+        // The place of each padded element, -1 in the padding.
+        let count: usize = spatial.iter().product();
+        let places = self.builder().iota(count).reshape([&[1, 1], spatial].concat()).pad(&lo, &hi, -1.0);
+        let mut found: Option<Tensor> = None;
+        for position in (0..pool.kernel.iter().product::<usize>()).rev() {
+            let (mut start, mut step, mut rest) = (vec![0; dims + 2], vec![1; dims + 2], position);
+            for d in (0..dims).rev() {
+                start[2 + d] = (rest % pool.kernel[d]) * pool.dilation[d];
+                step[2 + d] = pool.stride[d];
+                rest /= pool.kernel[d];
+            }
+            let element = |t: &Tensor| t.slice(start.clone(), [&t.shape()[..2], &fit.out].concat(), step.clone());
+            let (value, place) = (element(&padded), element(&places));
+            let here = value.eq(&max).or(&value.is_nan()).and(&place.ge(&place.like(0.0)));
+            let before = found.unwrap_or_else(|| max.cast(DType::I32).like(0.0));
+            found = Some(here.select(&place, &before));
+        }
+        fit.finish(found.unwrap_or(max))
     }
 
     /// Minimum over the windows: `-max_pool(-x)`.

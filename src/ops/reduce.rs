@@ -81,7 +81,10 @@ impl Tensor {
         let axes = self.axes("var", dims, Location::caller());
         let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
         let deviation = self - self.mean(dims, true);
-        deviation.square().sum(dims, keepdim) / (n as f64 - correction).max(0.0)
+        let sum = deviation.square().sum(dims, keepdim);
+        let count = (n as f64 - correction).max(0.0);
+        // Times infinity: NaN for 0 and infinity for anything else, which a compiler may fold in a division by 0.
+        if count == 0.0 { sum * f64::INFINITY } else { sum / count }
     }
     /// Standard deviation over `dims`; its gradient is 0 where it is 0.
     #[track_caller]
@@ -108,7 +111,9 @@ impl Tensor {
             let empty = self.eq(&zero);
             let powers = empty.select(&zero, &empty.select(&self.like(1.0), &self.abs()).powf(p));
             let total = powers.sum(dims, keepdim);
-            let none = total.eq(&total.like(0.0));
+            // Of a negative power one zero makes the sum infinite, and the norm 0.
+            let smallest = if p < 0.0 { self.abs().amin(dims, keepdim).detach() } else { total.clone() };
+            let none = smallest.eq(&total.like(0.0));
             none.select(&total.like(0.0), &none.select(&total.like(1.0), &total).powf(1.0 / p))
         }
     }

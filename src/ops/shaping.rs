@@ -155,7 +155,10 @@ impl Tensor {
         if let PadMode::Constant(value) = mode {
             return self.pad(&lo, &hi, value);
         }
-        let mut t = self.clone();
+        let crop = |v: &[i64]| v.iter().map(|&n| n.min(0)).collect::<Vec<i64>>();
+        // Circular padding repeats what is left; the other modes look beyond where they crop.
+        let circular = mode == PadMode::Circular;
+        let mut t = if circular { self.pad(&crop(&lo), &crop(&hi), 0.0) } else { self.clone() };
         for d in 0..self.rank() {
             let (n, before, after) = (t.shape()[d], lo[d].max(0) as usize, hi[d].max(0) as usize);
             if before + after == 0 {
@@ -186,8 +189,7 @@ impl Tensor {
             parts.retain(|p| p.shape()[d] > 0);
             t = Tensor::cat(&parts.iter().collect::<Vec<_>>(), dim);
         }
-        let crop = |v: &[i64]| v.iter().map(|&n| n.min(0)).collect::<Vec<i64>>();
-        t.pad(&crop(&lo), &crop(&hi), 0.0)
+        if circular { t } else { t.pad(&crop(&lo), &crop(&hi), 0.0) }
     }
 
     /// The slices along `dim` at these positions (i32, one dimension).
@@ -198,6 +200,9 @@ impl Tensor {
             return self.fail("index_select", format!("the index must be a vector, got {}", index.ty()), loc);
         }
         let axis = self.axis("index_select", dim, loc) as isize;
+        if self.rank() == 0 {
+            return self.reshape([1]).index_select(0, index).reshape([]);
+        }
         self.transpose(0, axis).take(&index.reshape([index.elems()])).transpose(0, axis)
     }
 
@@ -223,19 +228,6 @@ impl Tensor {
             src.slice(vec![0; r], index.shape().to_vec(), vec![1; r])
         };
         self + self.builder().apply(Prim::ScatterAddAlong { axis, shape: self.shape().clone() }, &[&src, index])
-    }
-
-    /// Rows of this table at `index` (i32, any shape). The row `padding_idx` gets no gradient.
-    #[track_caller]
-    pub fn embedding(&self, index: &Tensor, padding_idx: Option<usize>) -> Tensor {
-        let rows = self.take(index);
-        match padding_idx {
-            Some(row) => {
-                let pad = index.eq(&index.like(row as f64)).unsqueeze(-1);
-                pad.select(&rows.detach(), &rows)
-            }
-            None => rows,
-        }
     }
 
     /// 1 (i32) at the place that each element (i32) names in a new last dimension of size `classes`, else 0. An element

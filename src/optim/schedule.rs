@@ -35,6 +35,15 @@ pub enum Schedule {
     /// B.
     #[default]
     Constant,
+    /// B times `factor` for `total_iters` updates, then B (torch's `ConstantLR`).
+    ConstantFactor {
+        /// The factor at the start.
+        #[serde(default = "third")]
+        factor: f64,
+        /// Updates with it.
+        #[serde(default = "five")]
+        total_iters: u64,
+    },
     /// B gamma^(t div step_size).
     Step {
         /// Updates between two cuts.
@@ -269,6 +278,7 @@ impl Schedule {
                 Some(after) => then.lr(base, after),
                 None => then.lr(base, 0) * (start_factor + (1.0 - start_factor) * share(t, *steps)),
             },
+            Schedule::ConstantFactor { factor, total_iters } => base * if t < *total_iters { *factor } else { 1.0 },
             Schedule::Step { step_size, gamma } => base * powu(*gamma, t / (*step_size).max(1)),
             Schedule::MultiStep { milestones, gamma } => {
                 base * powu(*gamma, milestones.iter().filter(|&&m| m <= t).count() as u64)

@@ -228,6 +228,12 @@ impl Attrs {
     pub fn int(&self, name: &str, default: i64) -> Result<i64> {
         Ok(self.opt_int(name)?.unwrap_or(default))
     }
+    /// Asks for attributes that choose between implementations of the same result.
+    pub fn same_result(&self, names: &[&str]) {
+        for name in names {
+            self.get(name);
+        }
+    }
     /// A count with its default.
     pub fn count(&self, name: &str, default: usize) -> Result<usize> {
         Ok(self.with(name, "a count", |v| v.as_u64().map(|n| n as usize))?.unwrap_or(default))
@@ -259,6 +265,7 @@ impl Attrs {
             one => one.as_u64().map(|n| vec![n as usize; dims]),
         })?;
         match list {
+            Some(l) if l.len() == 1 => Ok(Some(vec![l[0]; dims])),
             Some(l) if l.len() != dims => Err(unsupported(format!("attribute {name} with {} entries", l.len()))),
             list => Ok(list),
         }
@@ -275,6 +282,6 @@ fn float(v: &Value) -> Option<f64> {
         Some("inf") => Some(f64::INFINITY),
         Some("-inf") => Some(f64::NEG_INFINITY),
         Some("nan") => Some(f64::NAN),
-        _ => v.as_f64(),
+        _ => v.as_f64().or_else(|| v.as_bool().map(f64::from)),
     }
 }

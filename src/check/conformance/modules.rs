@@ -24,6 +24,8 @@ pub fn run(case: &Case, device: &Device) -> Result<Outcome> {
     };
     let params = Params::new(&inputs.builder, mode);
     let outs = build(case, &inputs, &params.scope())?;
+    // Hints beside the masks, which say the same.
+    case.call.same_result(&["is_causal", "tgt_is_causal", "memory_is_causal"]);
     inputs.finish()?;
     let mut leaves = inputs.leaves();
     leaves.extend(params.trainable().into_iter().map(|(name, t)| (format!("param.{name}"), t)));
@@ -122,6 +124,7 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
                 Some(i) if i < 0 => Some((m.num_embeddings as i64 + i).max(0) as usize),
                 Some(i) => Some(i as usize),
             };
+            m.scale_grad_by_freq = a.flag("scale_grad_by_freq", false)?;
             one(&m)
         }
         "BatchNorm1d" => one(&BatchNorm1d(batch_norm()?)),
@@ -159,6 +162,7 @@ fn build(case: &Case, x: &Inputs, s: &Scope) -> Result<Vec<Tensor>> {
             num_channels: need("num_channels")?,
             eps: a.float("eps", 1e-5)?,
             affine: a.flag("affine", true)?,
+            bias: a.flag("bias", true)?,
         }),
         "PReLU" => one(&PRelu { num_parameters: a.count("num_parameters", 1)?, init: a.float("init", 0.25)? }),
         "Bilinear" => {

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 /// Runs one case: a [`Session`] with `param.k` as state and `grad.<step>.k` as feeds.
 pub fn run(case: &Case, device: &Device) -> Result<Outcome> {
     let optimizer = build(case)?;
+    case.attrs.same_result(&["foreach", "fused", "capturable", "differentiable"]);
     let lr = lr(case)?;
     if let Some(name) = case.attrs.unused().first() {
         return Err(unsupported(format!("attribute {name} of {}", case.name)));

@@ -11,6 +11,8 @@ pub fn run(case: &Case) -> Result<Outcome> {
     let schedule = build(case)?;
     // Where the optimizer has no momentum, a case asks for none; the attribute only says so.
     case.attrs.flag("cycle_momentum", true)?;
+    // Counts only for a scale function of one's own, which a case cannot hold.
+    case.attrs.same_result(&["scale_mode"]);
     if let Some(name) = case.attrs.unused().first() {
         return Err(unsupported(format!("attribute {name} of {}", case.name)));
     }
@@ -58,6 +60,9 @@ fn build(case: &Case) -> Result<Schedule> {
         "ExponentialLR" => {
             needs(&["gamma"])?;
             Schedule::Exponential { gamma: a.float("gamma", 1.0)? }
+        }
+        "ConstantLR" => {
+            Schedule::ConstantFactor { factor: a.float("factor", 1.0 / 3.0)?, total_iters: count("total_iters", 5)? }
         }
         "LinearLR" => Schedule::Linear {
             start_factor: a.float("start_factor", 1.0 / 3.0)?,
@@ -141,7 +146,11 @@ fn build(case: &Case) -> Result<Schedule> {
                 threshold: a.float("threshold", 1e-4)?,
                 absolute: word("threshold_mode", "rel", "abs")?,
                 cooldown: count("cooldown", 0)?,
-                min_lr: a.float("min_lr", 0.0)?,
+                min_lr: match a.get("min_lr").is_some_and(|v| v.is_array()) {
+                    // One per group of parameters, of which a case has one.
+                    true => a.floats("min_lr", &[])?.first().copied().unwrap_or(0.0),
+                    false => a.float("min_lr", 0.0)?,
+                },
                 eps: a.float("eps", 1e-8)?,
             })
         }

@@ -29,8 +29,11 @@ pub fn build(name: &str, x: &Inputs) -> Found {
         "conv3d" => conv(x, 3),
         "conv_transpose1d" => conv_transpose(x, 1),
         "conv_transpose2d" => conv_transpose(x, 2),
-        "max_pool1d" => one(x.arg("input")?.max_pool(&pool(a, 1, true)?)),
-        "max_pool2d" => one(x.arg("input")?.max_pool(&pool(a, 2, true)?)),
+        "max_pool1d" | "max_pool2d" => {
+            let (t, pool) = (x.arg("input")?, pool(a, if name == "max_pool1d" { 1 } else { 2 }, true)?);
+            let index = a.flag("return_indices", false)?.then(|| t.max_pool_indices(&pool));
+            outs([Some(t.max_pool(&pool)), index].into_iter().flatten())
+        }
         "min_pool1d" => one(x.arg("input")?.min_pool(&pool(a, 1, true)?)),
         "min_pool2d" => one(x.arg("input")?.min_pool(&pool(a, 2, true)?)),
         "avg_pool1d" => one(x.arg("input")?.avg_pool(&pool(a, 1, false)?, a.flag("count_include_pad", true)?, None)),
@@ -67,10 +70,7 @@ pub fn build(name: &str, x: &Inputs) -> Found {
             let (w, b, eps) = (x.opt("weight"), x.opt("bias"), a.float("eps", 1e-5)?);
             one(x.arg("input")?.group_norm(a.count("num_groups", 1)?, w.as_ref(), b.as_ref(), eps))
         }
-        "instance_norm" => {
-            let (w, b, eps) = (x.opt("weight"), x.opt("bias"), a.float("eps", 1e-5)?);
-            one(x.arg("input")?.instance_norm(w.as_ref(), b.as_ref(), eps))
-        }
+        "instance_norm" => instance_norm(x),
         "normalize" => {
             let dims = super::signed(a.opt_ints("dim")?.unwrap_or_else(|| vec![1]));
             one(x.arg("input")?.normalize(a.float("p", 2.0)?, &dims, a.float("eps", 1e-12)?))
@@ -83,6 +83,9 @@ pub fn build(name: &str, x: &Inputs) -> Found {
                 scale: a.opt_float("scale")?,
                 enable_gqa: a.flag("enable_gqa", false)?,
             };
+            if a.float("dropout_p", 0.0)? != 0.0 {
+                return Err(unsupported("attention with dropout, whose result is random"));
+            }
             one(x.arg("query")?.scaled_dot_product_attention(&x.arg("key")?, &x.arg("value")?, &options))
         }
         _ => Ok(None),
@@ -142,4 +145,24 @@ fn batch_norm(x: &Inputs) -> Found {
     let after = [("after.running_mean", result.running_mean), ("after.running_var", result.running_var)];
     let named = after.into_iter().filter_map(|(name, t)| Some((name.to_string(), t?))).collect();
     Ok(Some(Built { outs: vec![result.output], named, leaves: Vec::new() }))
+}
+
+fn instance_norm(x: &Inputs) -> Found {
+    let a = &x.case.attrs;
+    if !a.flag("use_input_stats", true)? {
+        // With the running statistics each instance is normalised as any batch is.
+        return batch_norm(x);
+    }
+    let (t, w, b, eps) = (x.arg("input")?, x.opt("weight"), x.opt("bias"), a.float("eps", 1e-5)?);
+    let momentum = a.float("momentum", 0.1)?;
+    let spatial: Vec<isize> = (2..t.rank() as isize).collect();
+    // They move towards the mean over the batch of the statistics of each instance.
+    let moved = |name: &str, new: &dyn Fn() -> Tensor| {
+        let old = x.opt(name)?;
+        Some((format!("after.{name}"), old * (1.0 - momentum) + new().mean(&[0], false).detach() * momentum))
+    };
+    let mean = moved("running_mean", &|| t.mean(&spatial, false));
+    let var = moved("running_var", &|| t.var(&spatial, 1.0, false));
+    let outs = vec![t.instance_norm(w.as_ref(), b.as_ref(), eps)];
+    Ok(Some(Built { outs, named: mean.into_iter().chain(var).collect(), leaves: Vec::new() }))
 }

@@ -1,6 +1,6 @@
 //! Softmax and the losses.
 
-use super::{Found, int, outs, reduction};
+use super::{Found, outs, reduction};
 use crate::check::conformance::exec::Inputs;
 use crate::check::conformance::file::unsupported;
 use crate::error::Result;
@@ -12,40 +12,69 @@ pub fn build(name: &str, x: &Inputs) -> Found {
     let a = &x.case.attrs;
     let one = |t: Tensor| outs([t]);
     match name {
-        "softmax" => one(x.arg("input")?.softmax(int(a, "dim")? as isize)),
-        "log_softmax" => one(x.arg("input")?.log_softmax(int(a, "dim")? as isize)),
-        "cross_entropy" => one(loss(name, x)?),
-        "nll_loss" => {
-            let weight = x.opt("weight");
+        "softmax" | "log_softmax" => {
+            let t = x.arg("input")?;
+            // Without one torch takes this.
+            let implied = i64::from(![0, 1, 3].contains(&t.rank()));
+            let dim = a.int("dim", implied)? as isize;
+            one(if name == "softmax" { t.softmax(dim) } else { t.log_softmax(dim) })
+        }
+        "cross_entropy"
+        | "nll_loss"
+        | "mse_loss"
+        | "l1_loss"
+        | "smooth_l1_loss"
+        | "huber_loss"
+        | "binary_cross_entropy_with_logits"
+        | "kl_div"
+        | "hinge_embedding_loss"
+        | "multi_margin_loss" => one(loss_of(name, x, &x.arg("input")?)?),
+        _ => Ok(None),
+    }
+}
+
+/// The loss `name` of `prediction` and the case's target.
+pub fn loss_of(name: &str, x: &Inputs, prediction: &Tensor) -> Result<Tensor> {
+    let a = &x.case.attrs;
+    let (target, weight) = (x.arg("target")?, x.opt("weight"));
+    let weight = weight.as_ref();
+    Ok(match name {
+        "mse_loss" => prediction.mse_loss(&target, Reduction::None).reduced_by(weight, reduction(a)?),
+        "l1_loss" => prediction.l1_loss(&target, Reduction::None).reduced_by(weight, reduction(a)?),
+        "smooth_l1_loss" if weight.is_none() => {
+            prediction.smooth_l1_loss(&target, a.float("beta", 1.0)?, reduction(a)?)
+        }
+        "huber_loss" => {
+            let loss = prediction.huber_loss(&target, a.float("delta", 1.0)?, Reduction::None);
+            // Here the mean is over the elements, whatever they weigh.
+            weight.map_or(loss.clone(), |w| loss * w).reduced(reduction(a)?)
+        }
+        "cross_entropy" | "nll_loss" => {
             let options = CrossEntropyOptions {
-                weight: weight.as_ref(),
+                weight,
                 ignore_index: a.int("ignore_index", -100)? as i32,
                 reduction: reduction(a)?,
-                label_smoothing: 0.0,
+                label_smoothing: if name == "nll_loss" { 0.0 } else { a.float("label_smoothing", 0.0)? },
             };
-            one(x.arg("input")?.nll_loss(&x.arg("target")?, &options))
+            match name {
+                "nll_loss" => prediction.nll_loss(&target, &options),
+                _ => prediction.cross_entropy(&target, &options),
+            }
         }
-        "mse_loss" => one(loss(name, x)?),
-        "l1_loss" => one(x.arg("input")?.l1_loss(&x.arg("target")?, reduction(a)?)),
-        "smooth_l1_loss" => {
-            one(x.arg("input")?.smooth_l1_loss(&x.arg("target")?, a.float("beta", 1.0)?, reduction(a)?))
-        }
-        "huber_loss" => one(x.arg("input")?.huber_loss(&x.arg("target")?, a.float("delta", 1.0)?, reduction(a)?)),
         "binary_cross_entropy_with_logits" => {
-            let (weight, positive) = (x.opt("weight"), x.opt("pos_weight"));
-            let (t, r) = (x.arg("target")?, reduction(a)?);
-            one(x.arg("input")?.binary_cross_entropy_with_logits(&t, weight.as_ref(), positive.as_ref(), r))
+            let positive = x.opt("pos_weight");
+            prediction.binary_cross_entropy_with_logits(&target, weight, positive.as_ref(), reduction(a)?)
         }
-        "kl_div" => {
-            let (t, target, log_target) = (x.arg("input")?, x.arg("target")?, a.flag("log_target", false)?);
-            one(if a.word("reduction", "mean")? == "batchmean" {
-                t.kl_div(&target, log_target, Reduction::Sum) / t.size(0) as f64
+        "kl_div" if weight.is_none() => {
+            let log_target = a.flag("log_target", false)?;
+            if a.word("reduction", "mean")? == "batchmean" {
+                prediction.kl_div(&target, log_target, Reduction::Sum) / prediction.size(0) as f64
             } else {
-                t.kl_div(&target, log_target, reduction(a)?)
-            })
+                prediction.kl_div(&target, log_target, reduction(a)?)
+            }
         }
-        "hinge_embedding_loss" => {
-            one(x.arg("input")?.hinge_embedding_loss(&x.arg("target")?, a.float("margin", 1.0)?, reduction(a)?))
+        "hinge_embedding_loss" if weight.is_none() => {
+            prediction.hinge_embedding_loss(&target, a.float("margin", 1.0)?, reduction(a)?)
         }
         "multi_margin_loss" => {
             let p = match a.float("p", 1.0)? {
@@ -53,34 +82,8 @@ pub fn build(name: &str, x: &Inputs) -> Found {
                 2.0 => 2,
                 other => return Err(unsupported(format!("p = {other}"))),
             };
-            let (t, w, margin) = (x.arg("target")?, x.opt("weight"), a.float("margin", 1.0)?);
-            one(x.arg("input")?.multi_margin_loss(&t, w.as_ref(), p, margin, reduction(a)?))
+            prediction.multi_margin_loss(&target, weight, p, a.float("margin", 1.0)?, reduction(a)?)
         }
-        _ => Ok(None),
-    }
-}
-
-/// The losses that Hessian-vector cases use too, of `input` and `target`.
-fn loss(name: &str, x: &Inputs) -> Result<Tensor> {
-    loss_of(name, x, &x.arg("input")?)
-}
-
-/// The loss `name` of `prediction` and the case's target.
-pub fn loss_of(name: &str, x: &Inputs, prediction: &Tensor) -> Result<Tensor> {
-    let a = &x.case.attrs;
-    let target = x.arg("target")?;
-    match name {
-        "mse_loss" => Ok(prediction.mse_loss(&target, reduction(a)?)),
-        "cross_entropy" => {
-            let weight = x.opt("weight");
-            let options = CrossEntropyOptions {
-                weight: weight.as_ref(),
-                ignore_index: a.int("ignore_index", -100)? as i32,
-                reduction: reduction(a)?,
-                label_smoothing: a.float("label_smoothing", 0.0)?,
-            };
-            Ok(prediction.cross_entropy(&target, &options))
-        }
-        other => Err(unsupported(format!("loss {other}"))),
-    }
+        other => return Err(unsupported(format!("loss {other}"))),
+    })
 }

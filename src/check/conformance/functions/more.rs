@@ -5,8 +5,10 @@ use crate::check::conformance::exec::{Built, Inputs};
 use crate::check::conformance::file::{Attrs, unsupported};
 use crate::error::Result;
 use crate::ir::Tensor;
+use crate::ops::grid::{GridMode, Outside};
+use crate::ops::interpolate::{Interpolation, Sampling};
 use crate::ops::reparam::{BatchRenorm, sinusoidal_positions};
-use crate::ops::resample::{Interpolation, Outside, Unfold};
+use crate::ops::resample::Unfold;
 use crate::optim::clip::{clip_grad_norm, clip_grad_value};
 
 /// Builds a function of these families.
@@ -14,6 +16,8 @@ pub fn build(name: &str, x: &Inputs) -> Found {
     let a = &x.case.attrs;
     match name {
         "sort" => {
+            // The order of equal elements that `stable` asks for is one of those that are allowed without it.
+            a.flag("stable", false)?;
             let (values, index) = x.arg("input")?.sort(a.int("dim", -1)? as isize, a.flag("descending", false)?);
             outs([values, index])
         }
@@ -32,6 +36,8 @@ pub fn build(name: &str, x: &Inputs) -> Found {
         }
         "clip_grad_norm_" => {
             let grads = x.all();
+            // Where it would raise, torch has no result to compare.
+            a.same_result(&["error_if_nonfinite", "foreach"]);
             let (max, p) = (a.float("max_norm", 0.0)?, a.float("norm_type", 2.0)?);
             let (mut clipped, norm) = clip_grad_norm(&grads.iter().collect::<Vec<_>>(), max, p);
             clipped.push(norm);
@@ -39,6 +45,7 @@ pub fn build(name: &str, x: &Inputs) -> Found {
         }
         "clip_grad_value_" => {
             let grads = x.all();
+            a.same_result(&["foreach"]);
             outs(clip_grad_value(&grads.iter().collect::<Vec<_>>(), a.float("clip_value", 0.0)?))
         }
         "cosine_similarity" => {
@@ -102,11 +109,17 @@ fn resampling(name: &str, x: &Inputs) -> Found {
         "interpolate" => {
             let t = x.arg("input")?;
             let dims = t.rank().saturating_sub(2);
-            let mode = match a.word("mode", "nearest")?.as_str() {
-                "nearest" => Interpolation::Nearest,
-                "bilinear" => Interpolation::Bilinear { align_corners },
-                other => return Err(unsupported(format!("mode {other:?}"))),
+            let sampling = Sampling { align_corners, antialias: a.flag("antialias", false)? };
+            let mode = match (a.word("mode", "nearest")?.as_str(), dims) {
+                ("nearest", _) => Interpolation::Nearest,
+                ("nearest-exact", _) => Interpolation::NearestExact,
+                ("area", _) => Interpolation::Area,
+                ("linear", 1) | ("bilinear", 2) | ("trilinear", 3) => Interpolation::Linear(sampling),
+                ("bicubic", 2) => Interpolation::Cubic(sampling),
+                (other, _) => return Err(unsupported(format!("mode {other:?} of {}", t.ty()))),
             };
+            // Then the factor counts for the size alone.
+            let recomputed = a.flag("recompute_scale_factor", false)?;
             if let Some(size) = a.per_dim("size", dims)? {
                 return outs([t.interpolate(&size, None, mode)]);
             }
@@ -120,10 +133,10 @@ fn resampling(name: &str, x: &Inputs) -> Found {
             let size: Vec<usize> =
                 factors.iter().zip(&t.shape()[2..]).map(|(f, &n)| (n as f64 * f).floor() as usize).collect();
             let steps: Vec<f64> = factors.iter().map(|f| 1.0 / f).collect();
-            outs([t.interpolate(&size, Some(&steps), mode)])
+            outs([t.interpolate(&size, (!recomputed).then_some(&steps[..]), mode)])
         }
-        "affine_grid" => match counts(a, "size")?[..] {
-            [_, _, h, w] => outs([x.arg("theta")?.affine_grid(h, w, align_corners)]),
+        "affine_grid" => match &counts(a, "size")?[..] {
+            [_, _, size @ ..] => outs([x.arg("theta")?.affine_grid(size, align_corners)]),
             _ => Err(unsupported("affine_grid of another rank")),
         },
         _ => {
@@ -133,12 +146,13 @@ fn resampling(name: &str, x: &Inputs) -> Found {
                 "reflection" => Outside::Reflection,
                 other => return Err(unsupported(format!("padding_mode {other:?}"))),
             };
-            let bilinear = match a.word("mode", "bilinear")?.as_str() {
-                "bilinear" => true,
-                "nearest" => false,
+            let mode = match a.word("mode", "bilinear")?.as_str() {
+                "bilinear" => GridMode::Bilinear,
+                "nearest" => GridMode::Nearest,
+                "bicubic" => GridMode::Bicubic,
                 other => return Err(unsupported(format!("mode {other:?}"))),
             };
-            outs([x.arg("input")?.grid_sample(&x.arg("grid")?, bilinear, outside, align_corners)])
+            outs([x.arg("input")?.grid_sample(&x.arg("grid")?, mode, outside, align_corners)])
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Elementwise functions, of one and of two tensors, and reductions.
 
-use super::{Found, dims, outs};
+use super::{Found, counting, dims, floating, logical, operands, outs};
 use crate::check::conformance::exec::Inputs;
 use crate::check::conformance::file::unsupported;
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::ir::Tensor;
 use crate::ops::Gelu;
 
@@ -13,7 +15,16 @@ pub fn build(name: &str, x: &Inputs) -> Found {
     }
     let a = &x.case.attrs;
     let one = |t: Tensor| outs([t]);
+    let both = || operands(x, "input", "other");
     match name {
+        "round" => one(match a.int("decimals", 0)? {
+            0 => whole(x.arg("input")?, Tensor::round),
+            d => {
+                let unit = 10f64.powi(d.unsigned_abs() as i32);
+                let t = x.arg("input")?;
+                if d > 0 { (t * unit).round() / unit } else { (t / unit).round() * unit }
+            }
+        }),
         "hardtanh" => one(x.arg("input")?.hardtanh(a.float("min_val", -1.0)?, a.float("max_val", 1.0)?)),
         "gelu" => {
             let form = match a.word("approximate", "none")?.as_str() {
@@ -27,49 +38,79 @@ pub fn build(name: &str, x: &Inputs) -> Found {
         "leaky_relu" => one(x.arg("input")?.leaky_relu(a.float("negative_slope", 0.01)?)),
         "softplus" => one(x.arg("input")?.softplus(a.float("beta", 1.0)?, a.float("threshold", 20.0)?)),
         "clamp" => one(x.arg("input")?.clamp(a.opt_float("min")?, a.opt_float("max")?)),
-        "pow" => one(match (x.opt("exponent"), a.opt_float("exponent")?) {
-            (Some(e), None) => x.arg("input")?.pow(&e),
-            (None, Some(e)) => x.arg("input")?.powf(e),
+        "pow" => one(match (x.opt("input"), x.opt("exponent"), a.opt_float("exponent")?) {
+            (Some(t), None, Some(e)) => t.powf(e),
+            (_, Some(_), None) => {
+                let (base, exponent) = operands(x, "input", "exponent")?;
+                base.pow(&exponent)
+            }
             _ => return Err(unsupported("pow without one exponent")),
         }),
-        "add" => one(x.arg("input")?.add_scaled(&x.arg("other")?, a.float("alpha", 1.0)?)),
-        "sub" => one(x.arg("input")?.add_scaled(&-x.arg("other")?, a.float("alpha", 1.0)?)),
-        "mul" => one(x.arg("input")? * x.arg("other")?),
-        "div" => one(x.arg("input")? / x.arg("other")?),
-        "maximum" => one(x.arg("input")?.maximum(&x.arg("other")?)),
-        "minimum" => one(x.arg("input")?.minimum(&x.arg("other")?)),
-        "eq" => one(x.arg("input")?.eq(&x.arg("other")?)),
-        "lt" => one(x.arg("input")?.lt(&x.arg("other")?)),
-        "gt" => one(x.arg("input")?.gt(&x.arg("other")?)),
-        "where" => one(x.arg("condition")?.select(&x.arg("input")?, &x.arg("other")?)),
+        "add" | "sub" => {
+            let (t, other) = both()?;
+            let alpha = a.float("alpha", 1.0)?;
+            one(logical(&[&t, &other], |v| v[0].add_scaled(&v[1], if name == "add" { alpha } else { -alpha })))
+        }
+        "mul" => one(both().map(|(t, other)| logical(&[&t, &other], |v| &v[0] * &v[1]))?),
+        "div" => one(division(x)?),
+        "maximum" => one(both().map(|(t, other)| logical(&[&t, &other], |v| v[0].maximum(&v[1])))?),
+        "minimum" => one(both().map(|(t, other)| logical(&[&t, &other], |v| v[0].minimum(&v[1])))?),
+        "eq" => one(both().map(|(t, other)| t.eq(&other))?),
+        "lt" => one(both().map(|(t, other)| t.lt(&other))?),
+        "gt" => one(both().map(|(t, other)| t.gt(&other))?),
+        "where" => {
+            let (on_true, on_false) = both()?;
+            one(x.arg("condition")?.select(&on_true, &on_false))
+        }
         _ => reductions(name, x),
     }
+}
+
+/// The quotient; with `rounding_mode` rounded down or towards zero, exactly: without the remainder.
+fn division(x: &Inputs) -> Result<Tensor> {
+    let (t, other) = operands(x, "input", "other")?;
+    let whole = t.dtype() == DType::I32;
+    Ok(match x.case.attrs.word("rounding_mode", "")?.as_str() {
+        "" => floating(t) / floating(other),
+        "floor" if whole => (&t - t.rem(&other)) / other,
+        "floor" => ((&t - t.rem(&other)) / other).round(),
+        "trunc" if whole => t / other,
+        "trunc" => {
+            let (size, by) = (t.abs(), other.abs());
+            ((&size - size.rem(&by)) / by).round() * t.sign() * other.sign()
+        }
+        mode => return Err(unsupported(format!("rounding_mode {mode:?}"))),
+    })
+}
+
+/// A function that leaves whole numbers as they are.
+fn whole(t: Tensor, f: fn(&Tensor) -> Tensor) -> Tensor {
+    if t.dtype().is_float() { f(&t) } else { t }
 }
 
 /// Functions of one tensor without attributes.
 fn plain(name: &str) -> Option<fn(&Tensor) -> Tensor> {
     Some(match name {
         "relu" => Tensor::relu,
-        "sigmoid" => Tensor::sigmoid,
-        "tanh" => Tensor::tanh,
-        "silu" => Tensor::silu,
-        "exp" => Tensor::exp,
-        "log" => Tensor::log,
-        "log1p" => Tensor::log1p,
-        "expm1" => Tensor::expm1,
-        "sqrt" => Tensor::sqrt,
-        "rsqrt" => Tensor::rsqrt,
+        "sigmoid" => |x| floating(x.clone()).sigmoid(),
+        "tanh" => |x| floating(x.clone()).tanh(),
+        "silu" => |x| floating(x.clone()).silu(),
+        "exp" => |x| floating(x.clone()).exp(),
+        "log" => |x| floating(x.clone()).log(),
+        "log1p" => |x| floating(x.clone()).log1p(),
+        "expm1" => |x| floating(x.clone()).expm1(),
+        "sqrt" => |x| floating(x.clone()).sqrt(),
+        "rsqrt" => |x| floating(x.clone()).rsqrt(),
         "abs" => Tensor::abs,
-        "sin" => Tensor::sin,
-        "cos" => Tensor::cos,
+        "sin" => |x| floating(x.clone()).sin(),
+        "cos" => |x| floating(x.clone()).cos(),
         "square" => Tensor::square,
-        "reciprocal" => Tensor::reciprocal,
+        "reciprocal" => |x| floating(x.clone()).reciprocal(),
         "sign" => Tensor::sign,
-        "floor" => Tensor::floor,
-        "round" => Tensor::round,
-        "erf" => Tensor::erf,
+        "floor" => |x| whole(x.clone(), Tensor::floor),
+        "erf" => |x| floating(x.clone()).erf(),
         "neg" => |x| -x,
-        "hardsigmoid" => Tensor::hardsigmoid,
+        "hardsigmoid" => |x| floating(x.clone()).hardsigmoid(),
         _ => return None,
     })
 }
@@ -78,16 +119,26 @@ fn reductions(name: &str, x: &Inputs) -> Found {
     let a = &x.case.attrs;
     let keepdim = || a.flag("keepdim", false);
     let one = |t: Tensor| outs([t]);
+    // `unbiased` is the older word for a correction of 1 or 0.
+    let correction = || a.float("correction", f64::from(a.flag("unbiased", true)?));
     match name {
-        "sum" => one(x.arg("input")?.sum(&dims(a)?, keepdim()?)),
+        "sum" => one(counting(x.arg("input")?).sum(&dims(a)?, keepdim()?)),
         "mean" => one(x.arg("input")?.mean(&dims(a)?, keepdim()?)),
-        "amax" => one(x.arg("input")?.amax(&dims(a)?, keepdim()?)),
-        "amin" => one(x.arg("input")?.amin(&dims(a)?, keepdim()?)),
-        "prod" => one(x.arg("input")?.prod(&dims(a)?, keepdim()?)),
-        "logsumexp" => one(x.arg("input")?.logsumexp(&dims(a)?, keepdim()?)),
-        "var" => one(x.arg("input")?.var(&dims(a)?, a.float("correction", 1.0)?, keepdim()?)),
-        "std" => one(x.arg("input")?.std(&dims(a)?, a.float("correction", 1.0)?, keepdim()?)),
-        "norm" => one(x.arg("input")?.norm(a.float("p", 2.0)?, &dims(a)?, keepdim()?)),
+        "amax" | "amin" => {
+            let (dims, keepdim) = (dims(a)?, keepdim()?);
+            let f = |t: &Tensor| if name == "amax" { t.amax(&dims, keepdim) } else { t.amin(&dims, keepdim) };
+            one(logical(&[&x.arg("input")?], |v| f(&v[0])))
+        }
+        "prod" => one(counting(x.arg("input")?).prod(&dims(a)?, keepdim()?)),
+        "logsumexp" => one(floating(x.arg("input")?).logsumexp(&dims(a)?, keepdim()?)),
+        "var" => one(x.arg("input")?.var(&dims(a)?, correction()?, keepdim()?)),
+        "std" => one(x.arg("input")?.std(&dims(a)?, correction()?, keepdim()?)),
+        "norm" => {
+            // Of Frobenius: that of all elements as one vector.
+            let frobenius = a.get("p").is_some_and(|p| p == "fro");
+            let p = if frobenius { 2.0 } else { a.float("p", 2.0)? };
+            one(x.arg("input")?.norm(p, &dims(a)?, keepdim()?))
+        }
         "argmax" | "argmin" => {
             let (t, keepdim) = (x.arg("input")?, keepdim()?);
             let find = |t: &Tensor, dim, keep| if name == "argmax" { t.argmax(dim, keep) } else { t.argmin(dim, keep) };
@@ -99,7 +150,7 @@ fn reductions(name: &str, x: &Inputs) -> Found {
                 }
             })
         }
-        "cumsum" => one(x.arg("input")?.cumsum(super::int(a, "dim")? as isize)),
+        "cumsum" => one(counting(x.arg("input")?).cumsum(super::int(a, "dim")? as isize)),
         _ => Ok(None),
     }
 }

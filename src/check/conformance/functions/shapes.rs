@@ -1,10 +1,10 @@
 //! Functions that rearrange elements and functions that index.
 
-use super::{Found, counts, int, ints, outs, signed};
+use super::{Found, category, counts, int, ints, outs, signed};
 use crate::check::conformance::exec::Inputs;
 use crate::check::conformance::file::unsupported;
 use crate::ir::Tensor;
-use crate::ops::PadMode;
+use crate::ops::{EmbeddingOptions, PadMode};
 
 /// Builds a function of these families.
 pub fn build(name: &str, x: &Inputs) -> Found {
@@ -41,7 +41,7 @@ pub fn build(name: &str, x: &Inputs) -> Found {
         }
         "tril" => one(x.arg("input")?.tril(a.int("diagonal", 0)?)),
         "triu" => one(x.arg("input")?.triu(a.int("diagonal", 0)?)),
-        "cat" => one(Tensor::cat(&x.all().iter().collect::<Vec<_>>(), dim(0)?)),
+        "cat" => one(Tensor::cat(&promoted(x.all()).iter().collect::<Vec<_>>(), dim(0)?)),
         "stack" => one(Tensor::stack(&x.all().iter().collect::<Vec<_>>(), dim(0)?)),
         "chunk" => outs(x.arg("input")?.chunk(a.count("chunks", 1)?, dim(0)?)),
         "split" => {
@@ -61,10 +61,13 @@ pub fn build(name: &str, x: &Inputs) -> Found {
         "index_select" => one(x.arg("input")?.index_select(int(a, "dim")? as isize, &x.arg("index")?)),
         "scatter_add" => one(x.arg("input")?.scatter_add(int(a, "dim")? as isize, &x.arg("index")?, &x.arg("src")?)),
         "embedding" => {
+            let (max_norm, norm_type) = (a.opt_float("max_norm")?, a.float("norm_type", 2.0)?);
+            let scale_grad_by_freq = a.flag("scale_grad_by_freq", false)?;
             let weight = x.arg("weight")?;
             let rows = weight.size(0) as i64;
             let padding = a.opt_int("padding_idx")?.map(|i| if i < 0 { i + rows } else { i } as usize);
-            one(weight.embedding(&x.arg("input")?, padding))
+            let options = EmbeddingOptions { padding_idx: padding, max_norm, norm_type, scale_grad_by_freq };
+            one(weight.embedding_with(&x.arg("input")?, &options))
         }
         "one_hot" => one(x.arg("input")?.one_hot(match a.int("num_classes", -1)? {
             // As many as there are in the data, which are at hand.
@@ -73,4 +76,10 @@ pub fn build(name: &str, x: &Inputs) -> Found {
         })),
         _ => Ok(None),
     }
+}
+
+/// Tensors in the type of the highest category among them.
+fn promoted(tensors: Vec<Tensor>) -> Vec<Tensor> {
+    let highest = tensors.iter().map(Tensor::dtype).max_by_key(|&t| category(t));
+    tensors.iter().map(|t| highest.map_or(t.clone(), |dtype| t.cast(dtype))).collect()
 }
