@@ -98,6 +98,8 @@ impl Tensor {
             }
             Interpolation::Nearest => return pick(&(i * step).floor()),
             Interpolation::NearestExact => return pick(&((i + 0.5) * step).floor()),
+            // As torch has it, a dimension that keeps its size is copied, whatever the scale.
+            Interpolation::Linear(s) if m == n && !s.antialias => return self.clone(),
             Interpolation::Linear(s) => (Kernel::Hat, s),
             Interpolation::Cubic(s) => (Kernel::Cubic(if s.antialias { -0.5 } else { -0.75 }), s),
             Interpolation::Area => return self.clone(),
