@@ -58,7 +58,7 @@ impl Pair {
     }
     /// |x| + error.
     fn reach(&self) -> Tensor {
-        let x = self.value.abs();
+        let x = if self.value.dtype() == DType::F16 { self.value.cast(DType::F32) } else { self.value.clone() }.abs();
         self.error.as_ref().map_or(x.clone(), |e| &x + e)
     }
 }
@@ -270,6 +270,12 @@ fn binary(op: Binary, a: &Pair, c: &Pair, y: &Tensor) -> Option<Tensor> {
 
 fn cast(to: DType, x: &Pair, y: &Tensor) -> Option<Tensor> {
     match (x.value.dtype(), to) {
+        // Half a unit of 11 bits, or of 2^-24; what is near the end may become infinite.
+        (DType::F32, DType::F16) => {
+            let reach = x.reach();
+            let error = x.error() + &reach * 2f64.powi(-11) + 2f64.powi(-25);
+            Some(reach.ge(&reach.like(65_504.0)).select(&reach.like(UNKNOWN), &error))
+        }
         (DType::F32, DType::I32 | DType::U32) => x.error.as_ref().map(|e| {
             let gap = (&x.value - x.value.round()).abs();
             float(&gap.le(e)) + e.floor()

@@ -30,16 +30,11 @@ pub struct Expected {
     pub outputs: Vec<(Vec<f64>, Vec<f64>)>,
 }
 
-fn array(t: &HostTensor) -> Array {
-    let ty = crate::ir::Type { dtype: t.dtype(), shape: t.shape.clone() };
-    Array::from_words(&ty, bytemuck::cast_slice(t.as_bytes()).to_vec())
-}
-
 impl Case {
     /// Evaluates the case on the reference in f64, with bounds.
     pub fn expected(&self) -> Result<Expected> {
         let graph = bounds(&inlined(&self.graph))?;
-        let inputs: Vec<Array> = self.inputs.iter().map(array).collect();
+        let inputs: Vec<Array> = self.inputs.iter().map(Array::from).collect();
         let all = eval(&graph, &inputs, Precision::F64)?;
         let outputs = all.chunks(2).map(|pair| (pair[0].to_f64(), pair[1].to_f64())).collect();
         Ok(Expected { outputs })
@@ -125,7 +120,7 @@ impl Case {
             let spec = crate::ir::OutputSpec { name: format!("{v}"), kind: OutputKind::Fetch, value: *v };
             all.outputs.push(spec);
         }
-        let inputs: Vec<Array> = self.inputs.iter().map(array).collect();
+        let inputs: Vec<Array> = self.inputs.iter().map(Array::from).collect();
         let Ok(data) = eval(&all, &inputs, Precision::F32) else { return Vec::new() };
         let is_output = |v: &Value| self.graph.outputs.iter().any(|o| o.value == *v);
         let picked = values.iter().zip(&data).rev().filter(|(v, _)| !is_output(v));
@@ -140,9 +135,7 @@ impl Case {
         let given: Vec<Tensor> = self.graph.inputs.iter().map(declare).collect();
         let name = (0..).map(|k| format!("cut{k}")).find(|n| self.graph.inputs.iter().all(|i| i.name != *n))?;
         let cut = b.input(name, InputKind::Feed, self.graph.ty(at).clone());
-        let ty = data.ty();
-        let bytes: Vec<u8> = bytemuck::cast_slice(&data.to_words()).to_vec();
-        inputs.push(HostTensor::from_bytes(ty.dtype, ty.shape, &bytes).ok()?);
+        inputs.push(HostTensor::from(data));
         let mut map: Vec<Vec<Tensor>> = Vec::new();
         for (id, node) in self.graph.iter() {
             let mut outs = match node.prim {

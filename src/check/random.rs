@@ -21,6 +21,15 @@ const MAX_ELEMS: usize = 6000;
 
 /// The random case of a seed.
 pub fn case(seed: u64) -> Result<Case> {
+    generate(seed, false)
+}
+
+/// The random case of a seed in mixed precision: the same operations, rounded as [`Builder::autocast`] does.
+pub fn half_case(seed: u64) -> Result<Case> {
+    generate(seed, true)
+}
+
+fn generate(seed: u64, half: bool) -> Result<Case> {
     let b = Builder::new();
     let mut g = Gen {
         rng: Rng::named(seed, "random graphs"),
@@ -33,7 +42,7 @@ pub fn case(seed: u64) -> Result<Case> {
     let x = g.input(first);
     g.floats.push(x);
     for _ in 0..g.rng.below(12) + 2 {
-        let t = g.step();
+        let t = b.autocast(half, || g.step());
         if t.elems() <= MAX_ELEMS {
             g.floats.push(t);
         }

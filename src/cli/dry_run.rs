@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::report::number::count;
 use crate::train::inspect::inspect;
 use crate::train::memory::planned;
+use crate::train::precision;
 use crate::train::run::Run;
 use crate::train::{RunConfig, RunOptions, Task};
 use serde_json::{Value, json};
@@ -17,7 +18,8 @@ pub(super) fn dry_run(config: &RunConfig, device: &Device, json: bool) -> Result
     let run = Run::new(config.clone(), device, RunOptions { keep: false, ..RunOptions::default() })?;
     let batch = table.batch;
     let update = config.update_batch().min(task.train.indices.len());
-    let memory = planned(&run.trainer().update_programs(update));
+    let programs = run.trainer().update_programs(update);
+    let (memory, (products, narrow)) = (planned(&programs), precision::products(&programs));
     let parts = [("train", &task.train), ("validation", &task.validation), ("test", &task.test)];
     if json {
         let layers: Vec<Value> = table
@@ -31,6 +33,7 @@ pub(super) fn dry_run(config: &RunConfig, device: &Device, json: bool) -> Result
         print_json(&json!({
             "preset": config.preset, "batch": batch, "layers": layers, "parameters": table.parameters,
             "flops": table.flops, "device": device.info().name, "memory": memory,
+            "products": products, "products_in_f16": narrow,
             "examples": parts.map(|(_, p)| p.indices.len()),
         }));
         return Ok(Outcome::Good);
@@ -67,6 +70,9 @@ pub(super) fn dry_run(config: &RunConfig, device: &Device, json: bool) -> Result
     println!("\nmemory of a training step on {} ({}):", info.name, info.driver);
     for (what, bytes) in &memory {
         println!("  {what:<22} {:>10.2} MiB", *bytes as f64 / (1 << 20) as f64);
+    }
+    if config.precision.is_half() {
+        println!("{narrow} of {products} products and convolutions read f16");
     }
     Ok(Outcome::Good)
 }

@@ -2,10 +2,12 @@
 //! f32; operands and results of products and convolutions, and what norms, pooling and attention keep for the backward
 //! pass, are f16 ([`crate::Builder::autocast`]). Evaluation and prediction use the f32 weights in f32.
 
-use crate::backend::{BackendKind, Device};
+use crate::backend::{BackendKind, Device, Program};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
 use crate::optim::LossScaler;
+use crate::plan::{RegionKind, Step};
 use serde::{Deserialize, Serialize};
 
 /// The type of what a training step keeps and multiplies.
@@ -41,6 +43,20 @@ impl Precision {
         let slow = self.is_half() && device.info().kind == BackendKind::Cpu;
         slow.then(|| "the CPU path leaves f16 to the reference: right, but slower than precision = \"f32\"".to_string())
     }
+}
+
+/// How many products and convolutions these programs have, and how many of them read f16 in both operands.
+pub fn products(programs: &[&Program]) -> (usize, usize) {
+    let (mut all, mut narrow) = (0, 0);
+    for step in programs.iter().flat_map(|p| &p.plan().steps) {
+        if let Step::Run { region, .. } = step
+            && matches!(region.kind, RegionKind::Dot | RegionKind::Conv)
+        {
+            all += 1;
+            narrow += usize::from(region.args[..2].iter().all(|a| a.dtype == DType::F16));
+        }
+    }
+    (all, narrow)
 }
 
 /// Gradients of the loss, or of the scaled loss where there is a scale.

@@ -2,7 +2,7 @@
 
 use kiln::Device;
 use kiln::check::graphs::Case;
-use kiln::check::random::case;
+use kiln::check::random::{case, half_case};
 use kiln::plan::PlanOptions;
 
 /// The planner in full, and with each part off.
@@ -30,6 +30,10 @@ fn failure(case: &Case, device: &Device, options: PlanOptions) -> Option<String>
 }
 
 fn check(device: &Device, seeds: impl Iterator<Item = u64>) {
+    check_cases(device, seeds, &case);
+}
+
+fn check_cases(device: &Device, seeds: impl Iterator<Item = u64>, case: &dyn Fn(u64) -> kiln::Result<Case>) {
     let only: Option<u64> = std::env::var("KILN_SEED").ok().and_then(|s| s.parse().ok());
     let seeds: Vec<u64> = only.map_or_else(|| seeds.collect(), |s| vec![s]);
     let mut reports = Vec::new();
@@ -53,6 +57,18 @@ fn check(device: &Device, seeds: impl Iterator<Item = u64>) {
 #[test]
 fn on_the_reference() {
     check(&Device::open("reference").unwrap(), 0..300);
+}
+
+/// What roundings to f16 cost is in the bounds; wrong values, views or memory are not.
+#[test]
+fn in_mixed_precision() {
+    for (device, seeds) in [("reference", 0..150), ("cpu", 1000..1150), ("software", 2000..2040)] {
+        match Device::open(device) {
+            Ok(device) => check_cases(&device, seeds, &half_case),
+            Err(e) if !kiln::config::config().require_adapter => eprintln!("not run: {e}"),
+            Err(e) => panic!("{e}"),
+        }
+    }
 }
 
 #[test]

@@ -3,14 +3,15 @@
 
 use crate::resume::check;
 use crate::{config, into, options, software};
+use kiln::HostTensor;
 use kiln::backend::reference::Reference;
 use kiln::backend::{Backend, BackendKind, BufferId, Device, DeviceInfo, Executable, Pending, Work};
 use kiln::ir::{Call, Type};
 use kiln::optim::scaler::{CLEAN_UPDATES, FLOOR, LOSS_SCALE};
-use kiln::plan::{Caps, Limits, Region, RegionKind, SlotKind, Step};
+use kiln::plan::{Caps, Limits, Region, SlotKind};
+use kiln::train::precision::products;
 use kiln::train::run::{Run, Silent};
 use kiln::train::{RunConfig, StepReport, Task, Trainer};
-use kiln::{DType, HostTensor};
 use std::sync::Arc;
 
 fn mlp(more: &[(&str, &str)]) -> RunConfig {
@@ -135,15 +136,7 @@ fn the_planned_memory_of_a_cnn_step_falls_to_six_tenths() {
         trainer.prepare(&task.train.data.fields(), config.batch).unwrap();
         let plan = trainer.step_program(config.batch).unwrap().plan().clone();
         let transient = plan.slots.iter().filter(|s| s.kind == SlotKind::Transient).map(|s| s.bytes).sum::<usize>();
-        let (mut all, mut narrow) = (0, 0);
-        for step in &plan.steps {
-            if let Step::Run { region, .. } = step
-                && matches!(region.kind, RegionKind::Dot | RegionKind::Conv)
-            {
-                all += 1;
-                narrow += usize::from(region.args[..2].iter().all(|a| a.dtype == DType::F16));
-            }
-        }
+        let (all, narrow) = products(&[trainer.step_program(config.batch).unwrap()]);
         assert_eq!(plan.summary().fallbacks, 0, "{:?}", plan.notes);
         (transient as f64, all, narrow)
     };
