@@ -226,6 +226,11 @@ fn rem_(a: f32, b: f32) -> f32 {
     return select(r, r + b, r != 0.0 && (r < 0.0) != (b < 0.0));
 }
 
+// x times a zero whose sign bit is given: a zero, or NaN of infinity and NaN.
+fn times_zero(x: f32, sign_bit: u32) -> f32 {
+    return from_bits(select(0x7fc00000u, (bitcast<u32>(x) & 0x80000000u) ^ sign_bit, is_finite(x)));
+}
+
 fn sign_(x: f32) -> f32 {
     return select(select(0.0, -1.0, x < 0.0), 1.0, x > 0.0);
 }

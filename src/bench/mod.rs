@@ -1,6 +1,8 @@
 //! Kernel microbenchmarks: checks a workload's results against another backend, then times it. Only measures; output is
 //! the CLI's.
 
+pub mod peaks;
+pub mod report;
 pub mod workloads;
 
 use crate::backend::{BackendKind, Device, Program, Store};
@@ -8,7 +10,9 @@ use crate::error::{Error, Result};
 use crate::ir::{Builder, OutputKind, Tensor};
 use crate::rng::Rng;
 use crate::tensor::{Data, HostTensor};
-use serde::Serialize;
+pub use peaks::Peaks;
+pub use report::Report;
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 pub use workloads::{Workload, all};
 
@@ -30,7 +34,7 @@ impl Default for Effort {
 }
 
 /// What was measured of one workload on one device.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Name of the workload.
     pub name: String,
@@ -46,6 +50,10 @@ pub struct Row {
     pub gflops: Option<f64>,
     /// Memory throughput at the median, where memory is what counts.
     pub gbytes: Option<f64>,
+    /// Floating-point operations of the textbook algorithm; 0 where they are not what counts.
+    pub flops: f64,
+    /// Bytes that must move at least.
+    pub bytes: f64,
     /// Kernel launches per run.
     pub dispatches: usize,
     /// Regions that ran on the CPU.
@@ -142,6 +150,8 @@ pub fn measure(w: &Workload, device: &Device, effort: &Effort) -> Result<Row> {
         ms_first: first.as_secs_f64() * 1e3,
         gflops: rate(w.flops),
         gbytes: if w.flops > 0.0 { None } else { rate(w.bytes) },
+        flops: w.flops,
+        bytes: w.bytes,
         dispatches: stats.dispatches,
         fallbacks: stats.fallbacks,
         error,

@@ -23,7 +23,7 @@ pub struct Workload {
     pub bytes: f64,
 }
 
-fn workload(
+pub(super) fn workload(
     name: impl Into<String>,
     inputs: &[&[usize]],
     flops: f64,
@@ -46,7 +46,7 @@ fn with_grads(f: impl Fn(&[Tensor]) -> Tensor + 'static) -> impl Fn(&[Tensor]) -
     }
 }
 
-fn matmul(name: String, m: usize, k: usize, n: usize) -> Workload {
+pub(super) fn matmul(name: String, m: usize, k: usize, n: usize) -> Workload {
     let (flops, elems) = (2.0 * (m * k * n) as f64, (m * k + k * n + m * n) as f64);
     workload(name, &[&[m, k], &[k, n]], flops, elems, |x| vec![x[0].matmul(&x[1])])
 }

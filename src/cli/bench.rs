@@ -1,14 +1,17 @@
 //! `kiln bench`: times every kernel-bound workload on one device, after checking its results against another backend.
 
 use crate::backend::Device;
-use crate::bench::{self, Effort, Row};
+use crate::bench::report::Change;
+use crate::bench::{self, Effort, Peaks, Report, Row};
 use crate::error::{Error, Result};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Time matrix products, convolutions, attention, norms, reductions and elementwise chains on a device.
 ///
 /// Each workload's results are first compared with another backend (the CPU path for a GPU, the reference for the CPU
-/// path); a wrong kernel is an error, not a number.
+/// path); a wrong kernel is an error, not a number. The limits of the device are measured first (a chain of multiply-adds and a
+/// large product, a stream of memory, an empty launch), and the last column says which share of the nearest of them a workload reaches.
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
     /// Only workloads whose name contains this, such as `matmul` or `sdpa_causal`.
@@ -29,6 +32,12 @@ pub struct BenchArgs {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// Write the report to this file too, to be compared later or shown to others.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Compare with a report of an earlier run: faster or slower is said only of what exceeds the scatter of both.
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -43,32 +52,66 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         let detail = format!("no workload has this in its name; there are {}", names.join(", "));
         return Err(Error::input(format!("filter {:?}", args.filter), detail));
     }
+    let old = args.compare.as_deref().map(Report::read).transpose()?;
+    let mut peaks = Peaks::measure(&device, &effort)?;
     if !args.json {
         println!("{} ({}): {}", info.name, info.driver, device.reason());
+        let Peaks { gflops, gbytes, launch_ms } = peaks;
+        println!("limits: {gflops:.1} GF/s, {gbytes:.2} GB/s, {launch_ms:.4} ms a launch");
         println!(
-            "{:<28} {:>10} {:>10} {:>10} {:>12} {:>6} {:>10}",
-            "workload", "median ms", "min", "max", "rate", "disp.", "first ms"
+            "{:<28} {:>10} {:>10} {:>10} {:>12} {:>6} {:>10} {:>6}",
+            "workload", "median ms", "min", "max", "rate", "disp.", "first ms", "limit"
         );
     }
     let mut rows = Vec::new();
     for w in &chosen {
         let row = bench::measure(w, &device, &effort)?;
+        peaks.raise(&row);
         if !args.json {
-            print(&row);
+            print(&row, &peaks);
         }
         rows.push(row);
     }
+    let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    let (samples, kiln) = (effort.samples, env!("CARGO_PKG_VERSION").to_string());
+    let (device, driver, software) = (info.name.clone(), info.driver.clone(), info.software);
+    let report = Report { device, driver, software, kiln, system, samples, peaks, rows };
+    if let Some(path) = &args.report {
+        let failed = |e: std::io::Error| Error::input(path.display().to_string(), e.to_string());
+        std::fs::write(path, report.to_json()).map_err(failed)?;
+    }
     if args.json {
-        let report = serde_json::json!({
-            "device": info.name, "driver": info.driver, "software": info.software,
-            "kiln": env!("CARGO_PKG_VERSION"), "samples": effort.samples, "rows": rows,
-        });
-        println!("{report:#}");
+        println!("{}", report.to_json());
+    }
+    if let Some(old) = old {
+        print_changes(&report, &old, args.json);
     }
     Ok(())
 }
 
-fn print(row: &Row) {
+/// What changed since an earlier report; beside JSON on standard error.
+fn print_changes(new: &Report, old: &Report, aside: bool) {
+    let mut lines = Vec::new();
+    if new.device != old.device || new.driver != old.driver {
+        lines.push(format!("another device then: {} ({})", old.device, old.driver));
+    }
+    let changes = new.changes(old);
+    for (name, change) in &changes {
+        let (word, ratio) = match change {
+            Change::Slower(r) => ("SLOWER", r),
+            Change::Faster(r) => ("faster", r),
+            Change::Noise(r) => ("within the scatter", r),
+        };
+        lines.push(format!("{name:<28} {ratio:>6.2} of the time  {word}"));
+    }
+    let slower = changes.iter().filter(|c| matches!(c.1, Change::Slower(_))).count();
+    lines.push(format!("{} workloads compared, {slower} slower beyond the scatter of both series", changes.len()));
+    for line in lines {
+        if aside { eprintln!("{line}") } else { println!("{line}") }
+    }
+}
+
+fn print(row: &Row, peaks: &Peaks) {
     let rate = match (row.gflops, row.gbytes) {
         (Some(g), _) => format!("{g:.1} GF/s"),
         (None, Some(b)) => format!("{b:.2} GB/s"),
@@ -76,7 +119,14 @@ fn print(row: &Row) {
     };
     let fallback = if row.fallbacks > 0 { format!("  {} steps on the CPU", row.fallbacks) } else { String::new() };
     println!(
-        "{:<28} {:>10.4} {:>10.4} {:>10.4} {:>12} {:>6} {:>10.1}{fallback}",
-        row.name, row.ms, row.ms_min, row.ms_max, rate, row.dispatches, row.ms_first
+        "{:<28} {:>10.4} {:>10.4} {:>10.4} {:>12} {:>6} {:>10.1} {:>4.0} %{fallback}",
+        row.name,
+        row.ms,
+        row.ms_min,
+        row.ms_max,
+        rate,
+        row.dispatches,
+        row.ms_first,
+        100.0 * peaks.share(row)
     );
 }

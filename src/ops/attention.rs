@@ -56,10 +56,11 @@ fn weights(scores: &Tensor, lse: &Tensor) -> Tensor {
     (scores - dead.select(&lse.like(0.0), &lse)).exp()
 }
 
-/// The gradient of the scores: p * (g v^T - sum(g * out)), and p itself.
-fn scores_grad(scores: &Tensor, v: &Tensor, out: &Tensor, lse: &Tensor, g: &Tensor) -> (Tensor, Tensor) {
-    let p = weights(scores, lse);
-    let ds = &p * (g.matmul(&v.t()) - (g * out).sum(&[-1], true));
+/// The gradient of the scores: p * (d - sum(p * d)) with d = g v^T, and p itself. The sum is that of g * out, but taken like
+/// this it cancels exactly where one key has all the weight.
+fn scores_grad(scores: &Tensor, v: &Tensor, lse: &Tensor, g: &Tensor) -> (Tensor, Tensor) {
+    let (p, d) = (weights(scores, lse), g.matmul(&v.t()));
+    let ds = &p * (&d - (&p * &d).sum(&[-1], true));
     (ds, p)
 }
 
@@ -102,7 +103,7 @@ impl Composite for Attention {
             // An added mask is rarely trained; where it is, its gradient costs the L x S scores. Dead code otherwise.
             grads.push(mask.dtype().is_float().then(|| {
                 let s = scores(v.builder, &v.args[0], &v.args[1], Some(mask), self.causal, self.scale);
-                let (ds, _) = scores_grad(&s, &v.args[2], &v.outs[0], &v.outs[1], g);
+                let (ds, _) = scores_grad(&s, &v.args[2], &v.outs[1], g);
                 let repeated: Vec<isize> = (0..4).filter(|&d| mask.size(d) == 1 && ds.size(d) != 1).collect();
                 if repeated.is_empty() { ds } else { ds.sum(&repeated, true) }
             }));
@@ -136,7 +137,7 @@ impl Composite for AttentionGrad {
         let mask = self.has_mask.then(|| &args[3]);
         let rest = &args[if self.has_mask { 4 } else { 3 }..];
         let s = scores(b, q, k, mask, self.causal, self.scale);
-        let (ds, p) = scores_grad(&s, v, &rest[0], &rest[1], &rest[2]);
+        let (ds, p) = scores_grad(&s, v, &rest[1], &rest[2]);
         let ds = ds * self.scale;
         vec![ds.matmul(k), ds.t().matmul(q), p.t().matmul(&rest[2])]
     }

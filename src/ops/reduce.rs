@@ -83,8 +83,12 @@ impl Tensor {
         let deviation = self - self.mean(dims, true);
         let sum = deviation.square().sum(dims, keepdim);
         let count = (n as f64 - correction).max(0.0);
-        // Times infinity: NaN for 0 and infinity for anything else, which a compiler may fold in a division by 0.
-        if count == 0.0 { sum * f64::INFINITY } else { sum / count }
+        if count > 0.0 {
+            return sum / count;
+        }
+        // What a division by 0 gives, chosen rather than computed: compilers fold that.
+        let result = sum.gt(&sum.like(0.0)).select(&sum.like(f64::INFINITY), &sum.like(f64::NAN));
+        result.detach() + sum
     }
     /// Standard deviation over `dims`; its gradient is 0 where it is 0.
     #[track_caller]

@@ -209,15 +209,15 @@ fn exp_row(x: &mut [f32], scale: f32, shift: f32) {
 pub(super) fn grad_job(bound: &Bound, attrs: Attrs) -> Option<Job> {
     let o = Operands::new(bound, attrs)?;
     let first = 3 + usize::from(attrs.has_mask);
-    let (out, lse) = (Readable::dense(&bound.args[first])?, Readable::dense(&bound.args[first + 1])?);
+    let lse = Readable::dense(&bound.args[first + 1])?;
     let g = rows(&bound.args[first + 2])?;
     let outs = bound.outs.clone();
     Some(Box::new(move || {
         o.prepare();
-        [&out, &lse, &g].into_iter().for_each(Readable::prepare);
+        [&lse, &g].into_iter().for_each(Readable::prepare);
         par::each(o.b * o.h, o.cost() * 3.0, |pair| {
             // SAFETY: the gradients of this pair belong to this task.
-            unsafe { backward(&o, &out, &lse, &g, &outs, pair) };
+            unsafe { backward(&o, &lse, &g, &outs, pair) };
         });
         Ok(())
     }))
@@ -225,7 +225,7 @@ pub(super) fn grad_job(bound: &Bound, attrs: Attrs) -> Option<Job> {
 
 /// # Safety
 /// All three results of this pair belong to the caller.
-unsafe fn backward(o: &Operands, out: &Readable, lse: &Readable, g: &Readable, outs: &[Out], pair: usize) {
+unsafe fn backward(o: &Operands, lse: &Readable, g: &Readable, outs: &[Out], pair: usize) {
     let (b, h) = (pair / o.h, pair % o.h);
     let (dq, dk, dv) = (
         outs[0].words().at(pair * o.l * o.e),
@@ -240,7 +240,6 @@ unsafe fn backward(o: &Operands, out: &Readable, lse: &Readable, g: &Readable, o
     }
     let ((q, q_row), (k, k_row)) = (matrix(&o.q, b, h), matrix(&o.k, b, h));
     let ((v, v_row), (g, g_row)) = (matrix(&o.v, b, h), matrix(g, b, h));
-    let out = out.arg.origin().at(pair * o.l * o.d);
     // SAFETY: one log-sum per query.
     let lse = unsafe { lse.arg.origin().at(pair * o.l).f32s(o.l) };
     let scale = o.late_scale();
@@ -267,9 +266,9 @@ unsafe fn backward(o: &Operands, out: &Readable, lse: &Readable, g: &Readable, o
             let back = Gemm { m: n, n: keys, k: o.d, lhs: (g_row, 1), rhs: (1, v_row), dst: dense(keys) };
             back.run(dp, g_block, v, false, false);
             for i in 0..n {
-                let own = g.at((from + i) * g_row as usize).f32s(o.d);
-                let along = row::dot(own, out.at((from + i) * o.d).f32s(o.d)) as f32;
                 let (x, d) = (p.at(i * keys).f32s_mut(keys), dp.at(i * keys).f32s(keys));
+                // The same as the sum of g * out, but it cancels exactly where one key has all the weight.
+                let along = row::dot(x, d) as f32;
                 row::scores_grad(x, d, along, o.attrs.scale);
             }
             let to_q = Gemm { m: n, n: o.e, k: keys, lhs: dense(keys), rhs: (k_row, 1), dst: dense(o.e) };

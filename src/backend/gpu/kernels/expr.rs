@@ -136,6 +136,9 @@ fn binary(b: Binary, from: DType, x: &str, y: &str) -> String {
     match b {
         Binary::Add => format!("{x} + {y}"),
         Binary::Sub => format!("{x} - {y}"),
+        // Compilers make 0 of a product with a constant zero, also of infinity's and NaN's.
+        Binary::Mul if float && is_zero(y) => format!("times_zero({x}, bitcast<u32>({y}))"),
+        Binary::Mul if float && is_zero(x) => format!("times_zero({y}, bitcast<u32>({x}))"),
         Binary::Mul => format!("{x} * {y}"),
         // SPIR-V leaves a quotient with a constant zero undefined, and Mesa makes it 0.
         Binary::Div if float && y == "0.0f" => format!("{x} * inf()"),
@@ -158,6 +161,11 @@ fn binary(b: Binary, from: DType, x: &str, y: &str) -> String {
         Binary::And => format!("{x} && {y}"),
         Binary::Or => format!("{x} || {y}"),
     }
+}
+
+/// True for the [`literal`] of a zero of either sign.
+fn is_zero(text: &str) -> bool {
+    text == literal(Scalar::F32(0.0)) || text == literal(Scalar::F32(-0.0))
 }
 
 fn cast(from: DType, to: DType, x: &str) -> String {
