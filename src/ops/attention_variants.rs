@@ -80,7 +80,7 @@ impl Tensor {
     }
 
     /// Attention with the kernel f(x) = elu(x) + 1 in the place of the exponential, in time linear in the length
-    /// (Katharopoulos et al., arXiv 2006.16236). Causal ones go by pieces of [`PIECE`] positions: inside a piece by scores,
+    /// (Katharopoulos et al., arXiv 2006.16236). Causal ones go by pieces of 64 positions: inside a piece by scores,
     /// before it by the sums of f(k) v^T and f(k) up to its start.
     #[track_caller]
     pub fn linear_attention(&self, key: &Tensor, value: &Tensor, is_causal: bool) -> Tensor {
