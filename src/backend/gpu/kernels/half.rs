@@ -38,6 +38,17 @@ pub(super) fn finish(region: &Region, call: &mut KernelCall) -> Result<(), Strin
     if stores {
         text = format!("{text}\n// common/half_store\n{STORE}");
     }
+    // The call counted four bytes for each element; repeated ones once.
+    let elems = |bind: &Bind| match *bind {
+        Bind::Arg(i) => {
+            let view = &region.args[i].view;
+            view.shape.iter().zip(&view.strides).map(|(&n, &s)| if s == 0 { 1 } else { n }).product()
+        }
+        Bind::Out(o) | Bind::InPlace(_, o) => region.outs[o].ty.shape.elems(),
+        Bind::Scratch { .. } | Bind::Image { .. } | Bind::Status => 0,
+    };
+    let saved: usize = bound.iter().map(|&b| 2 * elems(&call.bindings[b])).sum();
+    call.bytes = call.bytes.saturating_sub(saved as u64).max(call.bytes / 2);
     call.source = if bound.is_empty() { text.into() } else { format!("enable f16;\n{text}").into() };
     Ok(())
 }
