@@ -8,9 +8,12 @@ use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Staging buffers that wait to be used again; more are dropped.
 const STAGING_KEPT: usize = 16;
+/// How long a callback may take to be called after the work that it waits for is done.
+const CALLBACK: Duration = Duration::from_secs(10);
 /// The smallest buffer: WGSL arrays have at least one element, and a vec4 load reads 16 bytes.
 const MIN_BYTES: u64 = 16;
 
@@ -157,6 +160,11 @@ impl Pending for Readback {
         if self.state.load(Ordering::Acquire) == MAPPING {
             let poll = wgpu::PollType::Wait { submission_index: Some(self.submission.clone()), timeout: None };
             self.device.device.poll(poll).map_err(|e| Error::device(name, format!("waiting for results: {e}")))?;
+        }
+        // A poll of another thread may have taken our callback and not have called it yet.
+        let since = Instant::now();
+        while self.state.load(Ordering::Acquire) == MAPPING && since.elapsed() < CALLBACK {
+            std::thread::yield_now();
         }
         self.device.fault.check(name)?;
         if self.state.load(Ordering::Acquire) != MAPPED {
