@@ -49,11 +49,14 @@ fn scores(b: &Builder, q: &Tensor, k: &Tensor, mask: Option<&Tensor>, causal: bo
     s
 }
 
-/// exp(scores - lse); rows without a key (lse = -inf) give zeros.
+/// exp(scores - lse), made to sum to 1: an lse near 1e4 has an ulp of 1e-3, which all weights of a row would share. Rows
+/// without a key (lse = -inf) give zeros.
 fn weights(scores: &Tensor, lse: &Tensor) -> Tensor {
     let lse = lse.unsqueeze(-1);
     let dead = lse.eq(&lse.like(f64::NEG_INFINITY));
-    (scores - dead.select(&lse.like(0.0), &lse)).exp()
+    let p = (scores - dead.select(&lse.like(0.0), &lse)).exp();
+    let total = p.sum(&[-1], true).detach();
+    p / dead.select(&total.like(1.0), &total)
 }
 
 /// The gradient of the scores: p * (d - sum(p * d)) with d = g v^T, and p itself. The sum is that of g * out, but taken like

@@ -258,7 +258,11 @@ unsafe fn backward(o: &Operands, lse: &Readable, g: &Readable, outs: &[Out], pai
                 let x = p.at(i * keys).f32s_mut(keys);
                 match lse[from + i] {
                     f32::NEG_INFINITY => x.fill(0.0),
-                    lse => exp_row(x, scale, lse),
+                    lse => {
+                        exp_row(x, scale, lse);
+                        // An lse near 1e4 has an ulp of 1e-3, which all weights of the row would share.
+                        row::scale(x, (1.0 / row::sum(x)) as f32);
+                    }
                 }
             }
             let down = Gemm { m: keys, n: o.d, k: n, lhs: (1, row_len), rhs: (g_row, 1), dst: dense(o.d) };
