@@ -26,8 +26,12 @@ fn run_all(request: &str, no_fallback: bool, known: &[&str]) {
     let mut summary = Summary::default();
     let mut names = Vec::new();
     for dir in &folders {
-        // A filter may let nothing of one folder through.
-        let Ok(part) = run(dir, &device, &options) else { continue };
+        let part = match run(dir, &device, &options) {
+            Ok(part) => part,
+            // A filter may let nothing of one folder through.
+            Err(_) if filter.is_some() => continue,
+            Err(e) => panic!("{}: {e}", dir.display()),
+        };
         println!("{request} {}:\n{part}", dir.display());
         summary.passed += part.passed;
         summary.failures.extend(part.failures);

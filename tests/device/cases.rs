@@ -2,7 +2,7 @@
 //! was meant to. `kiln::check::run` takes part of a name to run one case alone.
 
 use kiln::Device;
-use kiln::check::{Case, DeviceRunner, Summary, cases, run, support};
+use kiln::check::{Case, DeviceRunner, Runner, Summary, cases, run, support};
 
 fn all_pass(device: &str) {
     let device = Device::open(device).unwrap();
@@ -16,6 +16,7 @@ fn all_pass(device: &str) {
         println!("  {note}");
     }
     assert!(summary.run > 400 && bad.is_empty(), "{summary}\n{}", bad.join("\n"));
+    assert_eq!(fallbacks, 0, "cases run on the CPU instead of {device:?}");
 }
 
 #[test]
@@ -37,8 +38,11 @@ fn cases_on_a_software_adapter() {
 fn second_derivatives_pass(device: &str) {
     let mut runner = DeviceRunner::new(&Device::open(device).unwrap());
     let cases: Vec<Case> = cases::all().into_iter().filter(|c| c.grad).collect();
-    let mut check =
-        |c: &Case| support::second(c, &c.graph().unwrap(), &mut runner).err().map(|e| format!("{}: {e}", c.name));
+    let mut check = |c: &Case| {
+        let error = support::second(c, &c.graph().unwrap(), &mut runner).err();
+        let elsewhere = runner.notes().into_iter().find(|n| n.contains("runs on the CPU"));
+        error.or(elsewhere).map(|e| format!("{}: {e}", c.name))
+    };
     let failed: Vec<String> = cases.iter().filter_map(&mut check).collect();
     assert!(cases.len() > 100 && failed.is_empty(), "{} of {}:\n{}", failed.len(), cases.len(), failed.join("\n"));
 }

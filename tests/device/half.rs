@@ -40,6 +40,7 @@ fn conversion_rounds_to_nearest_even() {
         let spec = [("x", Type::new(DType::F32, [x.len()]))];
         let f = |t: &[kiln::Tensor]| vec![t[0].cast(DType::F16)];
         let mut program = Program::trace(&Store::new(device), &spec, f).unwrap();
+        assert_eq!(program.stats().fallbacks, 0, "{:?}", program.plan().notes);
         let out = program.run(&[("x", &given)]).unwrap().remove(0);
         let kiln::tensor::Data::F16(got) = &out.data else { panic!("{}", out.dtype()) };
         for (x, got) in x.iter().zip(got) {
@@ -60,6 +61,7 @@ fn every_f16_widens_exactly() {
             let spec = [("x", Type::new(DType::F16, [n]))];
             let f = |t: &[kiln::Tensor]| vec![t[0].cast(DType::F32)];
             let mut program = Program::trace(&Store::new(device), &spec, f).unwrap();
+            assert_eq!(program.stats().fallbacks, 0, "{:?}", program.plan().notes);
             let out = program.run(&[("x", &given)]).unwrap().remove(0);
             for (x, got) in all.iter().zip(out.as_f32().unwrap()) {
                 let same = if x.is_nan() { got.is_nan() } else { got.to_bits() == x.to_f32().to_bits() };
@@ -80,6 +82,7 @@ fn neighbours_in_a_word_are_written_apart() {
         let spec = [("x", Type::new(DType::F32, [rows, columns]))];
         let f = |t: &[kiln::Tensor]| vec![t[0].t().cast(DType::F16)];
         let mut program = Program::trace(&Store::new(device), &spec, f).unwrap();
+        assert_eq!(program.stats().fallbacks, 0, "{:?}", program.plan().notes);
         for _ in 0..3 {
             let out = program.run(&[("x", &given)]).unwrap().remove(0);
             let want: Vec<f64> =
@@ -105,6 +108,7 @@ fn a_rounding_within_a_region_is_done() {
             vec![round(&t[0]) * 3.0, round(&t[0].matmul(&spec)) * 3.0, (&t[0] - round(&t[0])).amax(&[1], false)]
         };
         let mut program = Program::trace(&Store::new(device), &spec, f).unwrap();
+        assert_eq!(program.stats().fallbacks, 0, "{:?}", program.plan().notes);
         let out = program.run(&[("x", &given), ("one", &one)]).unwrap();
         let narrow = |x: f32| f16::from_f32(x).to_f32();
         let want: Vec<f64> = x.iter().map(|&x| f64::from(narrow(x) * 3.0)).collect();
@@ -127,6 +131,7 @@ fn states_may_be_f16() {
         let h = b.state("h", DType::F16, [3]);
         b.output("h", OutputKind::State, &(h.cast(DType::F32) * 2.0).cast(DType::F16));
         let mut program = Program::compile(&store, b.build().unwrap()).unwrap();
+        assert_eq!(program.stats().fallbacks, 0, "{:?}", program.plan().notes);
         program.run(&[]).unwrap();
         program.run(&[]).unwrap();
         assert_eq!(store.get("h").unwrap().to_f64(), [4.0, -2.0, f64::INFINITY], "{}", device.info().name);

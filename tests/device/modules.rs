@@ -147,7 +147,9 @@ fn as_in_pytorch() {
                 }
                 store.insert(p, &value).unwrap();
             }
-            let results = Program::compile(&store, b.build().unwrap()).unwrap().run(&[]).unwrap();
+            let mut program = Program::compile(&store, b.build().unwrap()).unwrap();
+            assert_eq!(program.stats().fallbacks, 0, "{name} on {device}: {:?}", program.plan().notes);
+            let results = program.run(&[]).unwrap();
             close(&format!("{name} on {device}"), &results[0].to_f64(), &floats(&case["out"]));
             let inputs = case["inputs"].as_array().unwrap().iter().map(|v| ("input", v));
             let parameters = trainable.iter().map(|(n, _)| (n.as_str(), &case["grads"][n.as_str()]));

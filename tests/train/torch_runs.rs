@@ -71,9 +71,10 @@ fn runs_of_the_command_follow_torch() {
             events.iter().filter(|e| e["event"] == "step").map(|e| e["loss"].as_f64().unwrap()).collect();
         assert_eq!((ours.len(), theirs.len()), (50, 50), "{net}");
         assert!(theirs[49] <= 0.7 * theirs[0], "{net}: the loss falls by 30 %");
-        let errors = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() / b);
-        let worst = errors.fold(0.0, f64::max);
-        assert!(worst <= 1e-4, "{net}: losses differ by {worst:.1e}");
+        let errors: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() / b).collect();
+        // Each by itself: a maximum would pass over NaN.
+        assert!(errors.iter().all(|&e| e <= 1e-4), "{net}: losses differ by {errors:?}");
+        let worst = errors.iter().copied().fold(0.0, f64::max);
         let (weights, start, end) = (
             run.join("weights.safetensors"),
             file(&format!("{net}.start.safetensors")),
