@@ -14,14 +14,14 @@ mod half;
 mod keys;
 #[path = "train/kill.rs"]
 mod kill;
+#[path = "train/pairs.rs"]
+mod pairs;
 #[path = "train/pieces.rs"]
 mod pieces;
 #[path = "train/resume.rs"]
 mod resume;
-
 #[path = "train/torch.rs"]
 mod torch;
-
 #[path = "train/torch_runs.rs"]
 mod torch_runs;
 #[path = "train/watching.rs"]
@@ -32,7 +32,13 @@ use kiln::train::config::Draft;
 use kiln::train::run::{Run, Silent, Watch};
 use kiln::train::{Measures, RunConfig, RunOptions, StepReport, Summary};
 use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
+
+/// What the command did in a folder.
+fn kiln(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kiln")).args(args).current_dir(dir).output().unwrap()
+}
 
 /// A preset with keys changed, as (key, value) pairs.
 fn config(preset: &str, keys: &[(&str, &str)]) -> RunConfig {

@@ -3,8 +3,10 @@
 use crate::cli::{DeviceArg, Outcome, print_json};
 use crate::error::{Error, Result};
 use crate::report::number::{count, percent};
+use crate::train::decode::Search;
 use crate::train::run::{self, Opened, WeightsOf, measure};
 use crate::train::task::Output;
+use crate::train::translation::judge;
 use clap::ValueEnum;
 use serde_json::json;
 use std::f64::consts::LN_2;
@@ -34,10 +36,16 @@ pub struct EvalArgs {
     /// Which weights: last, best (of the lowest validation loss), or a safetensors file, of kiln or of PyTorch.
     #[arg(long, default_value = "last", value_name = "last|best|FILE")]
     weights: WeightsOf,
+    /// Of a run on pairs of sentences: how many of the part are translated, for BLEU beside copying and beside a lexicon.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    sentences: usize,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
+
+/// So many translations are printed.
+const SHOWN: usize = 8;
 
 /// Runs the command.
 pub fn run(args: &EvalArgs) -> Result<Outcome> {
@@ -54,11 +62,21 @@ pub fn run(args: &EvalArgs) -> Result<Outcome> {
         return Err(Error::input("--part", format!("this run has no {name} part (data.{name} is 0)")));
     }
     let m = measure(&mut trainer, part, config.batch)?;
+    let judged = match (&task.output, args.sentences) {
+        (Output::Pair { .. }, 1..) => {
+            Some(judge(&mut trainer, &task, &part.indices, args.sentences, Search::default())?)
+        }
+        _ => None,
+    };
     if args.json {
-        print_json(&json!({
+        let mut out = json!({
             "run": args.run.to_string_lossy(), "part": name, "device": device.info().name,
             "loss": m.loss(), "accuracy": m.accuracy(), "count": m.count,
-        }));
+        });
+        if let Some(j) = &judged {
+            out["translations"] = j.to_json();
+        }
+        print_json(&out);
         return Ok(Outcome::Good);
     }
     let info = device.info();
@@ -76,6 +94,7 @@ pub fn run(args: &EvalArgs) -> Result<Outcome> {
         Output::Pair { .. } => {
             let of = count(m.count);
             println!("{name} loss {:.4} nats/token, accuracy {} ({of} tokens)", m.loss(), percent(m.accuracy()));
+            judged.iter().for_each(|j| print!("{}", j.table(SHOWN)));
         }
         Output::Char { .. } => {
             let (nats, bits, of) = (m.loss(), m.loss() / LN_2, count(m.count));

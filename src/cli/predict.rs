@@ -98,14 +98,14 @@ pub fn run(args: &PredictArgs) -> Result<Outcome> {
                 eprintln!("{n} tokens, {speed:.0} tokens/s ({cached} from the cache of keys and values)");
             }
         }
-        Output::Pair { source, target, lengths } => {
+        Output::Pair { sides, .. } => {
             let search = Search {
                 beams: args.beams,
                 length_penalty: args.length_penalty,
                 longest: args.length,
                 ..Search::default()
             };
-            let found = translate(&mut trainer, source, target, *lengths, &args.input, search)?;
+            let found = translate(&mut trainer, sides, &args.input, search)?;
             if args.json {
                 let each = |(text, h): &(String, Hypothesis)| json!({ "text": text, "log_probability": h.log_probability, "ended": h.ended });
                 print_json(&json!({ "input": args.input, "outputs": found.iter().map(each).collect::<Vec<_>>() }));

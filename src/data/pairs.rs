@@ -62,6 +62,17 @@ pub struct PairTokens {
     tokens: Vec<(Vec<i32>, Vec<i32>)>,
 }
 
+/// How a model on pairs reads and writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sides {
+    /// Tokens of the input.
+    pub source: Vocabulary,
+    /// Tokens of the output.
+    pub target: Vocabulary,
+    /// Longest input and output, in tokens, with their ends.
+    pub lengths: [usize; 2],
+}
+
 /// A source sentence as the model takes it: tokens, [`EOS`], [`PAD`] up to `length`; cut if it is longer.
 pub fn source_tokens(vocabulary: &Vocabulary, text: &str, length: usize) -> Result<Vec<i32>> {
     let mut tokens = vocabulary.encode(text)?;

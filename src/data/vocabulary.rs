@@ -27,8 +27,8 @@ impl Unit {
         }
     }
 
-    /// The pieces of a text.
-    fn pieces(self, text: &str) -> Vec<&str> {
+    /// The pieces of a text; bytes have none.
+    pub(crate) fn pieces(self, text: &str) -> Vec<&str> {
         match self {
             Unit::Chars => text.char_indices().map(|(i, c)| &text[i..i + c.len_utf8()]).collect(),
             Unit::Bytes => Vec::new(),
@@ -56,6 +56,21 @@ fn words(text: &str) -> Vec<&str> {
     }
     found.extend(start.map(|from| &text[from..]));
     found
+}
+
+/// The text of words and single characters as [`Unit::Words`] cuts them.
+pub(crate) fn join_words<'a>(pieces: impl IntoIterator<Item = &'a str>) -> String {
+    // Blanks are not tokens: one goes before each word, none before what closes or around line breaks.
+    let mut out = String::new();
+    for piece in pieces {
+        let closes = [".", ",", ";", ":", "!", "?", ")", "]", "}", "\u{201D}", "\n"].contains(&piece);
+        let opened = out.is_empty() || out.ends_with(['\n', '(', '[', '{', '\u{201C}', '\u{BF}', '\u{A1}']);
+        if !closes && !opened {
+            out.push(' ');
+        }
+        out.push_str(piece);
+    }
+    out
 }
 
 /// The tokens of a model and their numbers. Special tokens, if there are any, come first: they stand for no text.
@@ -170,17 +185,7 @@ impl Vocabulary {
         if self.unit == Unit::Chars {
             return tokens.map(text).collect();
         }
-        // Blanks are not tokens: one goes before each word, none before what closes or around line breaks.
-        let mut out = String::new();
-        for piece in tokens.map(text) {
-            let closes = [".", ",", ";", ":", "!", "?", ")", "]", "}", "\u{201D}", "\n"].contains(&piece);
-            let opened = out.is_empty() || out.ends_with(['\n', '(', '[', '{', '\u{201C}', '\u{BF}', '\u{A1}']);
-            if !closes && !opened {
-                out.push(' ');
-            }
-            out.push_str(piece);
-        }
-        out
+        join_words(tokens.map(text))
     }
 }
 

@@ -18,6 +18,7 @@ pub struct Console {
     bar: ProgressBar,
     epochs: u64,
     is_text: bool,
+    is_pairs: bool,
     /// True if classes are predicted, so that there is an accuracy.
     has_classes: bool,
     is_gpu: bool,
@@ -37,6 +38,7 @@ impl Console {
             bar: ProgressBar::hidden(),
             epochs: 0,
             is_text: false,
+            is_pairs: false,
             has_classes: true,
             is_gpu: false,
             began: Instant::now(),
@@ -78,7 +80,11 @@ impl Console {
     }
 
     fn speed(&self, n: u64, time: f64) -> String {
-        let unit = if self.is_text { "chars/s" } else { "samples/s" };
+        let unit = match (self.is_text, self.is_pairs) {
+            (true, _) => "chars/s",
+            (_, true) => "tokens/s",
+            _ => "samples/s",
+        };
         format!("{} {unit}", count((n as f64 / time.max(1e-9)) as u64))
     }
 
@@ -101,7 +107,8 @@ impl Console {
                 self.say(&format!("test loss {:.6} ({} examples)", t.loss(), count(t.count)));
             }
             Some(t) => {
-                let detail = format!("(loss {:.4}, {} examples)", t.loss(), count(t.count));
+                let what = if self.is_pairs { "tokens" } else { "examples" };
+                let detail = format!("(loss {:.4}, {} {what})", t.loss(), count(t.count));
                 self.say(&format!("test accuracy {} {detail}", percent(t.accuracy())));
             }
             None if s.finished => {
@@ -122,7 +129,7 @@ impl Console {
         if let Some(folder) = &s.folder {
             let folder = folder.display();
             self.say(&format!("run folder: {folder}"));
-            let example = if self.is_text { "\"In the beginning \"" } else { "0" };
+            let example = if self.is_text || self.is_pairs { "\"In the beginning \"" } else { "0" };
             let me = &self.program;
             match s.finished {
                 true => {
@@ -163,6 +170,7 @@ impl Watch for Console {
     fn start(&mut self, s: &Start) {
         self.epochs = s.config.epochs;
         self.is_text = matches!(s.config.data, DataConfig::Text(_));
+        self.is_pairs = matches!(s.config.data, DataConfig::Pairs(_));
         self.has_classes = s.has_classes;
         self.is_gpu = s.device.kind == BackendKind::Gpu;
         if self.quiet {

@@ -6,10 +6,13 @@ use crate::error::{Error, Result};
 use crate::report::chart::{Series, chart};
 use crate::report::number::{count, percent, seconds};
 use crate::report::png::{data_address, png};
+use crate::train::decode::Search;
 use crate::train::files::write_whole;
 use crate::train::folder::RunFolder;
 use crate::train::mistakes::{Inspection, Seen, Worst, inspect};
 use crate::train::run::{self, Opened, WeightsOf};
+use crate::train::task::Output;
+use crate::train::translation::{Judged, judge};
 use serde_json::Value;
 use std::fmt::Write;
 use std::fs;
@@ -17,16 +20,23 @@ use std::path::{Path, PathBuf};
 
 /// How many of the worst examples are shown.
 const WORST: usize = 24;
+/// How many sentences are translated.
+const TRANSLATED: usize = 24;
 /// A matrix of more classes than this is not shown: nobody reads it.
 const MOST_CLASSES: usize = 40;
 
 /// Writes `report.html` into a run's folder and returns its path.
 pub fn write(run: &Path, device: &Device) -> Result<PathBuf> {
     let Opened { config, task, mut trainer, .. } = run::open(run, device, &WeightsOf::Last)?;
-    let found = inspect(&mut trainer, &task.output, task.unseen().1, config.batch, WORST)?;
+    let part = task.unseen().1;
+    let found = inspect(&mut trainer, &task.output, part, config.batch, WORST)?;
+    let judged = match &task.output {
+        Output::Pair { .. } => Some(judge(&mut trainer, &task, &part.indices, TRANSLATED, Search::default())?),
+        _ => None,
+    };
     let events = events(run)?;
     let result = RunFolder::result(run).unwrap_or(Value::Null);
-    let html = page(&name(run), &config.to_toml()?, &events, &result, found.as_ref())?;
+    let html = page(&name(run), &config.to_toml()?, &events, &result, found.as_ref(), judged.as_ref())?;
     let path = run.join("report.html");
     write_whole(&path, html.as_bytes())?;
     Ok(path)
@@ -57,7 +67,14 @@ fn points(events: &[Value], event: &str, x: &str, y: &str) -> Vec<(f64, f64)> {
 }
 
 /// The page's text.
-pub fn page(name: &str, config: &str, events: &[Value], result: &Value, found: Option<&Inspection>) -> Result<String> {
+pub fn page(
+    name: &str,
+    config: &str,
+    events: &[Value],
+    result: &Value,
+    found: Option<&Inspection>,
+    judged: Option<&Judged>,
+) -> Result<String> {
     let mut out = String::from("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">");
     let _ =
         write!(out, "<meta name=\"viewport\" content=\"width=device-width\"><title>{} - kiln</title>", escape(name));
@@ -71,6 +88,7 @@ pub fn page(name: &str, config: &str, events: &[Value], result: &Value, found: O
         confusion(&mut out, found);
         worst(&mut out, found)?;
     }
+    judged.iter().for_each(|j| translations(&mut out, j));
     critical(&mut out, events);
     samples(&mut out, result, events);
     timing(&mut out, result);
@@ -272,6 +290,24 @@ fn worst(out: &mut String, found: &Inspection) -> Result<()> {
     Ok(())
 }
 
+/// How sentences of the data were translated, beside what needs no network.
+fn translations(out: &mut String, judged: &Judged) {
+    let n = judged.sentences.len();
+    let _ = write!(out, "<section><h2>Translations</h2><p class=\"muted\">of {n} sentences that were kept apart</p>");
+    *out += "<table class=\"facts\"><tr class=\"muted\"><td></td><td>BLEU</td><td>words right</td></tr>";
+    for (name, bleu) in judged.ways() {
+        let (score, words) = (bleu.score(), bleu.words());
+        let _ = write!(out, "<tr><td>{name}</td><td>{score:.2}</td><td>{words:.1} %</td></tr>");
+    }
+    *out += "</table><table class=\"facts\"><tr class=\"muted\"><td>source</td><td>reference</td><td>model</td>";
+    *out += "<td>lexicon</td></tr>";
+    for s in &judged.sentences {
+        let cells = [&s.source, &s.reference, &s.model, &s.words].map(|text| format!("<td>{}</td>", escape(text)));
+        let _ = write!(out, "<tr>{}</tr>", cells.concat());
+    }
+    *out += "</table></section>";
+}
+
 fn timing(out: &mut String, result: &Value) {
     if result.is_null() {
         return;
@@ -330,7 +366,7 @@ mod tests {
         };
         let result =
             json!({"device": "cpu", "test": {"accuracy": 0.8333, "loss": 0.5}, "samples": ["a & b"], "usage": {}});
-        let html = page("my <run>", "a = \"b\"", &events, &result, Some(&found)).unwrap();
+        let html = page("my <run>", "a = \"b\"", &events, &result, Some(&found), None).unwrap();
         for part in [
             "my &lt;run&gt;",
             "&lt;cat&gt;",
@@ -344,6 +380,6 @@ mod tests {
         }
         assert!(!html.contains("<cat>") && !html.contains("http"), "nothing from elsewhere");
         assert_eq!(html.matches("<section").count(), html.matches("</section>").count());
-        assert!(page("r", "", &[], &Value::Null, None).unwrap().contains("no data"));
+        assert!(page("r", "", &[], &Value::Null, None, None).unwrap().contains("no data"));
     }
 }

@@ -1,8 +1,8 @@
 //! Sequences from sequence-to-sequence models: greedy search and beam search. The search is told of a model only what comes
 //! next ([`Next`]); [`translate`] asks a trained encoder-decoder.
 
-use crate::data::pairs::source_tokens;
-use crate::data::vocabulary::{BOS, EOS, PAD, Vocabulary};
+use crate::data::pairs::{Sides, source_tokens};
+use crate::data::vocabulary::{BOS, EOS, PAD};
 use crate::error::{Error, Result};
 use crate::tensor::HostTensor;
 use crate::train::Trainer;
@@ -121,16 +121,15 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
 }
 
 /// The translations of a sentence by a trained encoder-decoder (inputs i32 [n, S] and i32 [n, T], logits [n, T, tokens]), the
-/// best first. `lengths` are S and T.
+/// best first.
 pub fn translate(
     trainer: &mut Trainer,
-    source: &Vocabulary,
-    target: &Vocabulary,
-    lengths: [usize; 2],
+    sides: &Sides,
     text: &str,
     search: Search,
 ) -> Result<Vec<(String, Hypothesis)>> {
-    let [from, to] = lengths;
+    let Sides { source, target, lengths: [from, to] } = sides;
+    let (from, to) = (*from, *to);
     let search = Search { longest: search.longest.min(to), begin: BOS, end: EOS, ..search };
     let sentence = source_tokens(source, text, from)?;
     // One program for all steps: unused rows of the beam are computed along.

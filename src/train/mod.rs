@@ -4,6 +4,7 @@
 
 mod after;
 pub mod average;
+pub mod bleu;
 pub mod checkpoint;
 pub mod config;
 pub mod curvature;
@@ -33,6 +34,7 @@ pub mod stopping;
 pub mod symmetric;
 pub mod task;
 pub mod trainer;
+pub mod translation;
 pub mod usage;
 pub mod warm;
 pub mod watch;

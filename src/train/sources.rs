@@ -2,7 +2,7 @@
 
 use crate::data::graph::{Graph, GraphPart};
 use crate::data::images::MnistPart;
-use crate::data::pairs::{PairTokens, Pairs};
+use crate::data::pairs::{PairTokens, Pairs, Sides};
 use crate::data::pictures::{self, Pictures};
 use crate::data::series::Series;
 use crate::data::table::{Columns, Csv, Encoder, Targets};
@@ -330,8 +330,8 @@ pub(super) fn pairs(config: &RunConfig, d: &data::Pairs) -> Result<Task> {
     let split = divide(config, pairs.texts.len(), d.split, d.test, d.validation, By::default())?;
     let (source, target) = pairs.vocabularies(&split.train, d.unit, d.limit);
     let data = PairTokens::new(&pairs, &source, &target, d.lengths)?;
-    let lengths = data.lengths();
-    Ok(divided(Arc::new(data), split, Output::Pair { source, target, lengths }, None))
+    let sides = Sides { source, target, lengths: data.lengths() };
+    Ok(divided(Arc::new(data), split, Output::Pair { pairs, sides }, None))
 }
 
 pub(super) fn graph(config: &RunConfig, d: &data::Graph) -> Result<Task> {

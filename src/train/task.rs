@@ -2,7 +2,8 @@
 
 use crate::backend::Device;
 use crate::data::augment::Augmented;
-use crate::data::{Chars, Dataset, Vocabulary};
+use crate::data::pairs::{Pairs, Sides};
+use crate::data::{Chars, Dataset};
 use crate::error::{Error, Result};
 use crate::optim::{Clip, Ema, Lookahead, Optimizer, Regularized, Schedule, Swa};
 use crate::train::config::parts::Weighting;
@@ -76,12 +77,10 @@ pub enum Output {
     },
     /// A sequence for a sequence: the inputs are i32 [n, S] and, shifted right by one, i32 [n, T]; logits [n, T, tokens].
     Pair {
-        /// Tokens of the input.
-        source: Vocabulary,
-        /// Tokens of the output.
-        target: Vocabulary,
-        /// Longest input and output, in tokens.
-        lengths: [usize; 2],
+        /// The sentences.
+        pairs: Pairs,
+        /// The tokens of both sides.
+        sides: Sides,
     },
     /// The next character.
     Char {
@@ -195,7 +194,9 @@ impl Task {
             Output::Class { classes, .. } => (*classes, None),
             Output::Label { names } | Output::Value { names, .. } => (names.len(), self.tokens.map(|n| [n; 2])),
             Output::Char { chars, .. } => (chars.vocabulary().len(), Some([chars.vocabulary().len(); 2])),
-            Output::Pair { source, target, .. } => (target.len(), Some([source.len(), target.len()])),
+            Output::Pair { sides: Sides { source, target, .. }, .. } => {
+                (target.len(), Some([source.len(), target.len()]))
+            }
         };
         Shapes { input, outputs, tokens }
     }

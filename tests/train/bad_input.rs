@@ -1,12 +1,8 @@
 //! Bad input to the command: exit code 2, one message that says what, where and what to do, nothing half-written, no panic.
 
+use crate::kiln;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-fn kiln(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kiln")).args(args).current_dir(dir).output().unwrap()
-}
 
 /// Runs the command, which must fail with code 2, a message that contains all of `words`, and no new file in `dir`.
 #[track_caller]

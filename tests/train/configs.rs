@@ -1,6 +1,6 @@
 //! The example configurations, dry runs, printed configurations, folds, and what is said about mistakes in a file.
 
-use crate::options;
+use crate::{kiln, options};
 use kiln::backend::Device;
 use kiln::train::config::{Draft, PRESETS};
 use kiln::train::inspect::inspect;
@@ -8,7 +8,6 @@ use kiln::train::run::{Run, Silent};
 use kiln::train::{RunConfig, RunOptions, Summary, Task};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 fn example(name: &str, keys: &[(&str, &str)]) -> RunConfig {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/runs").join(name);
@@ -20,10 +19,6 @@ fn example(name: &str, keys: &[(&str, &str)]) -> RunConfig {
 fn train(config: RunConfig, stop_after: Option<u64>) -> Summary {
     let options = RunOptions { keep: false, ..options(None, stop_after) };
     Run::new(config, &Device::open("cpu").unwrap(), options).unwrap().train(&mut Silent).unwrap()
-}
-
-fn kiln(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kiln")).args(args).current_dir(dir).output().unwrap()
 }
 
 #[test]

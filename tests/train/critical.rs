@@ -1,13 +1,10 @@
 //! `kiln critical`: what it says of the end of a run, and the step off it.
 
+use crate::kiln;
 use kiln::HostTensor;
 use kiln::train::files::load_weights;
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn kiln(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kiln")).args(args).current_dir(dir).output().unwrap()
-}
+use std::process::Output;
 
 fn json(out: &Output) -> serde_json::Value {
     let text = String::from_utf8_lossy(&out.stdout);

@@ -1,16 +1,13 @@
 //! What keys of a file do, seen from outside: accumulation, warm-up, groups, warm starts, examinations of the loss surface,
 //! samples, averages; and what is said about values that cannot be.
 
+use crate::kiln;
 use kiln::HostTensor;
 use kiln::train::files::{load_weights, save_weights};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn kiln(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kiln")).args(args).current_dir(dir).output().unwrap()
-}
+use std::process::{Command, Stdio};
 
 /// Trains `run.toml` with this text; standard output.
 #[track_caller]

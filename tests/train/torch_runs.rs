@@ -18,7 +18,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 fn kiln(dir: &Path, args: &[&str]) -> Output {
-    let out = Command::new(env!("CARGO_BIN_EXE_kiln")).args(args).current_dir(dir).output().unwrap();
+    let out = crate::kiln(dir, args);
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
     out
 }

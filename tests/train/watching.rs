@@ -3,12 +3,11 @@
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// Runs the command, which must succeed; its standard output and error.
 #[track_caller]
 fn kiln(dir: &Path, args: &[&str]) -> (String, String) {
-    let out = Command::new(env!("CARGO_BIN_EXE_kiln")).args(args).current_dir(dir).output().unwrap();
+    let out = crate::kiln(dir, args);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let (said, error) = (text(out.stdout), text(out.stderr));
     assert!(out.status.success(), "{args:?}: {error}");
