@@ -1,8 +1,9 @@
 //! Runs of steps per backend: a plan over buffers becomes one executable per stretch of steps at one place, with the
 //! copies between places in between.
 
+use crate::backend::gpu::recording::Recording;
 use crate::backend::store::Buffer;
-use crate::backend::{Backend, Device, Executable, KernelTime, Work};
+use crate::backend::{Backend, Device, Executable, KernelTime, Pending, Work};
 use crate::config::config;
 use crate::error::Result;
 use crate::plan::{Place, Plan, SlotId, Source, Step};
@@ -22,6 +23,8 @@ enum Part {
 pub(super) struct Exec {
     parts: Vec<Part>,
     runs: u64,
+    /// Where the last steps run.
+    last: Arc<dyn Backend>,
 }
 
 /// The run that is profiled at `KILN_DEBUG=2`: late enough that nothing is compiled in it.
@@ -69,23 +72,34 @@ impl Exec {
             }
         }
         close(&mut parts, &mut open, device.backend(at))?;
-        Ok(Exec { parts, runs: 0 })
+        Ok(Exec { parts, runs: 0, last: device.backend(at).clone() })
     }
 
     /// Starts all steps in order. At `KILN_DEBUG=2` one run says what each kernel took, where the device can tell.
     pub fn run(&mut self) -> Result<()> {
+        self.run_reading(&[]).map(drop)
+    }
+
+    /// As [`Exec::run`], and starts reading the first bytes of these buffers.
+    pub fn run_reading(&mut self, reads: &[(Rc<Buffer>, usize)]) -> Result<Vec<Box<dyn Pending>>> {
         self.runs += 1;
         let profiled = self.runs == PROFILED && config().debug >= 2;
-        for part in &mut self.parts {
+        let here = !reads.is_empty() && reads.iter().all(|(b, _)| b.is_of(&self.last));
+        let (end, mut pending) = (self.parts.len(), None);
+        for (i, part) in self.parts.iter_mut().enumerate() {
             match part {
                 Part::Steps(e) if profiled && e.profiles() => {
                     log::debug!("kernels of one run:\n{}", summary(&e.profile()?));
+                }
+                Part::Steps(e) if here && i + 1 == end => {
+                    let ids: Vec<_> = reads.iter().map(|(b, bytes)| (b.id, *bytes)).collect();
+                    pending = e.run_reading(&ids)?;
                 }
                 Part::Steps(e) => e.run()?,
                 Part::Cross { from, to, bytes } => to.write(&from.read(*bytes)?.wait()?)?,
             }
         }
-        Ok(())
+        pending.map_or_else(|| reads.iter().map(|(b, bytes)| b.read(*bytes)).collect(), Ok)
     }
 
     /// Runs all steps once and gives what each kernel took: by the device's clock where it tells, else whole stretches of
@@ -129,6 +143,15 @@ impl Exec {
     /// Different compiled kernels, summed over the backends' parts.
     pub fn pipelines(&self) -> usize {
         self.executables().map(|e| e.pipelines()).sum()
+    }
+
+    /// What a run submits, if all of it runs on one GPU.
+    pub fn recording(&self) -> Option<Recording> {
+        if self.parts.iter().any(|p| matches!(p, Part::Cross { .. })) {
+            return None;
+        }
+        let all = self.executables().map(|e| e.recording()).collect::<Option<Vec<_>>>()?;
+        all.into_iter().reduce(Recording::then)
     }
 
     fn executables(&self) -> impl Iterator<Item = &dyn Executable> {

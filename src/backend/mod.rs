@@ -56,6 +56,12 @@ pub trait Pending {
 pub trait Executable {
     /// Starts all steps in order. Returns when they are submitted, not when they are done.
     fn run(&mut self) -> Result<()>;
+    /// As [`Executable::run`], and starts reading the first bytes of some of this backend's buffers as they are after it, where
+    /// that costs less than reading them by [`Backend::read`]; `None` (after the run) leaves that to the caller.
+    fn run_reading(&mut self, _reads: &[(BufferId, usize)]) -> Result<Option<Vec<Box<dyn Pending>>>> {
+        self.run()?;
+        Ok(None)
+    }
     /// Dispatches (kernel launches) per run.
     fn dispatches(&self) -> usize;
     /// Submits per run.
@@ -74,6 +80,11 @@ pub trait Executable {
     /// Runs once and gives the device's own time of every kernel launch, in order. Errors where it cannot tell.
     fn profile(&mut self) -> Result<Vec<KernelTime>> {
         Err(Error::input("profile", "this device has no timestamps; measure whole runs by the wall clock"))
+    }
+    /// What a run submits, for measuring the graphics library without kiln; `None` where there is none.
+    #[doc(hidden)]
+    fn recording(&self) -> Option<gpu::recording::Recording> {
+        None
     }
 }
 

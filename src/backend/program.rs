@@ -2,6 +2,7 @@
 //! and hands out results that are still on their way.
 
 use crate::backend::exec::Exec;
+use crate::backend::gpu::recording::Recording;
 use crate::backend::store::Buffer;
 use crate::backend::{Device, KernelTime, Pending, Store};
 use crate::config::config;
@@ -19,7 +20,9 @@ pub struct Program {
     plan: Plan,
     exec: Exec,
     feeds: Vec<Feed>,
-    outputs: Vec<(String, Type, Rc<Buffer>)>,
+    outputs: Vec<(String, Type)>,
+    /// Buffer and bytes of each output.
+    reads: Vec<(Rc<Buffer>, usize)>,
     /// True if a kernel of this plan may report a fault of the data.
     reports: bool,
     /// Keeps the memory of the plan's slots alive.
@@ -91,10 +94,10 @@ impl Program {
             });
         }
         let exec = Exec::compile(&device, &plan, &buffers)?;
-        let outputs =
-            plan.outputs.iter().map(|o| (o.name.clone(), o.ty.clone(), buffers[o.slot.0 as usize].clone())).collect();
+        let outputs = plan.outputs.iter().map(|o| (o.name.clone(), o.ty.clone())).collect();
+        let reads = plan.outputs.iter().map(|o| (buffers[o.slot.0 as usize].clone(), o.ty.bytes())).collect();
         let reports = plan.steps.iter().any(reports);
-        Ok(Program { store: store.clone(), device, plan, exec, feeds, outputs, reports, _buffers: buffers })
+        Ok(Program { store: store.clone(), device, plan, exec, feeds, outputs, reads, reports, _buffers: buffers })
     }
 
     /// Builds a graph with feeds of these names and types, and compiles it. The results of `f` are its fetched outputs.
@@ -117,15 +120,29 @@ impl Program {
     /// Starts a run. Several runs may be on their way at once; each sees the states that the one before it left.
     pub fn launch(&mut self, feeds: &[(&str, &HostTensor)]) -> Result<Fetches> {
         self.feed(feeds)?;
-        self.exec.run()?;
-        self.fetch()
+        let pending = self.exec.run_reading(&self.reads)?;
+        Ok(self.fetches_of(pending))
     }
 
     /// As [`Program::launch`], with what each kernel took. Slower: every kernel is timed on its own.
     pub fn profile(&mut self, feeds: &[(&str, &HostTensor)]) -> Result<(Fetches, Vec<KernelTime>)> {
         self.feed(feeds)?;
         let times = self.exec.profile()?;
-        Ok((self.fetch()?, times))
+        let pending = self.reads.iter().map(|(buffer, bytes)| buffer.read(*bytes)).collect::<Result<_>>()?;
+        Ok((self.fetches_of(pending), times))
+    }
+
+    /// Starts all steps again on what was fed last, and fetches nothing: what a run costs the host without its data. For
+    /// `benches/host.rs`.
+    #[doc(hidden)]
+    pub fn replay(&mut self) -> Result<()> {
+        self.exec.run()
+    }
+
+    /// What [`Program::replay`] submits; `None` unless all of it runs on one GPU.
+    #[doc(hidden)]
+    pub fn recording(&self) -> Option<Recording> {
+        self.exec.recording()
     }
 
     fn feed(&self, feeds: &[(&str, &HostTensor)]) -> Result<()> {
@@ -138,10 +155,9 @@ impl Program {
         Ok(())
     }
 
-    fn fetch(&self) -> Result<Fetches> {
-        let read = |(_, ty, buffer): &(String, Type, Rc<Buffer>)| Ok((ty.clone(), buffer.read(ty.bytes())?));
-        let pending = self.outputs.iter().map(read).collect::<Result<_>>()?;
-        Ok(Fetches { pending, status: self.reports.then(|| self.device.clone()) })
+    fn fetches_of(&self, pending: Vec<Box<dyn Pending>>) -> Fetches {
+        let pending = self.outputs.iter().map(|(_, ty)| ty.clone()).zip(pending).collect();
+        Fetches { pending, status: self.reports.then(|| self.device.clone()) }
     }
 
     fn check(&self, feeds: &[(&str, &HostTensor)]) -> Result<()> {
@@ -174,7 +190,7 @@ impl Program {
 
     /// Names and types of what comes back, in order.
     pub fn fetches(&self) -> Vec<(String, Type)> {
-        self.outputs.iter().map(|(name, ty, _)| (name.clone(), ty.clone())).collect()
+        self.outputs.clone()
     }
 
     /// The plan that it runs.

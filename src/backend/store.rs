@@ -22,6 +22,10 @@ impl Buffer {
     pub fn new(backend: &Arc<dyn Backend>, bytes: usize) -> Result<Rc<Buffer>> {
         Ok(Rc::new(Buffer { backend: backend.clone(), id: backend.alloc(bytes)?, bytes }))
     }
+    /// True if it is a buffer of this backend.
+    pub fn is_of(&self, backend: &Arc<dyn Backend>) -> bool {
+        Arc::ptr_eq(&self.backend, backend)
+    }
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
         self.backend.write(self.id, bytes)
     }

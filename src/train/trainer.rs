@@ -222,6 +222,12 @@ impl Trainer {
         self.steps.get(&batch)
     }
 
+    /// As [`Trainer::step_program`], to be run by hand: for `benches/host.rs`.
+    #[doc(hidden)]
+    pub fn step_program_mut(&mut self, batch: usize) -> Option<&mut Program> {
+        self.steps.get_mut(&batch)
+    }
+
     /// All programs that an update by a batch of this size runs, once they were made.
     pub fn update_programs(&self, batch: usize) -> Vec<&Program> {
         match self.accumulation.splits(batch) {

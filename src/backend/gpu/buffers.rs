@@ -112,21 +112,49 @@ impl Buffers {
 
     /// Starts reading the first `bytes` of a buffer.
     pub(super) fn read(&self, device: &Arc<Device>, buffer: &wgpu::Buffer, bytes: usize) -> Result<Readback> {
+        let mut encoder = device.device.create_command_encoder(&Default::default());
+        let staged = self.stage(device, buffer, bytes, &mut encoder)?;
+        let submission = device.queue.submit([encoder.finish()]);
+        Ok(staged.map(device, submission))
+    }
+
+    /// Records the copy of a buffer's first `bytes` to where the host can read them, once `encoder` was submitted.
+    pub(super) fn stage(
+        &self,
+        device: &Device,
+        buffer: &wgpu::Buffer,
+        bytes: usize,
+        encoder: &mut wgpu::CommandEncoder,
+    ) -> Result<Staged> {
         let size = (bytes as u64).next_multiple_of(4);
         if size > buffer.size() {
             let detail = format!("reading {bytes} bytes of a buffer of {}", buffer.size());
             return Err(Error::internal("gpu readback", detail));
         }
         let staging = self.take_staging(device, size);
-        let state = Arc::new(AtomicU8::new(MAPPING));
-        let mut encoder = device.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, Some(size));
-        let submission = device.queue.submit([encoder.finish()]);
+        Ok(Staged { pool: self.staging.clone(), staging, size, bytes })
+    }
+}
+
+/// A copy for the host, recorded.
+pub(super) struct Staged {
+    pool: Arc<Mutex<Vec<wgpu::Buffer>>>,
+    staging: wgpu::Buffer,
+    size: u64,
+    bytes: usize,
+}
+
+impl Staged {
+    /// Starts mapping it; `submission` is the one that does the copy.
+    pub(super) fn map(self, device: &Arc<Device>, submission: wgpu::SubmissionIndex) -> Readback {
+        let Staged { pool, staging, size, bytes } = self;
+        let state = Arc::new(AtomicU8::new(MAPPING));
         let mapped = state.clone();
         staging.map_async(wgpu::MapMode::Read, ..size, move |result| {
             mapped.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
         });
-        Ok(Readback { device: device.clone(), pool: self.staging.clone(), staging, size, bytes, state, submission })
+        Readback { device: device.clone(), pool, staging, size, bytes, state, submission }
     }
 }
 

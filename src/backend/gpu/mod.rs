@@ -10,6 +10,8 @@ pub mod kernels;
 mod pipelines;
 mod profile;
 mod record;
+#[doc(hidden)]
+pub mod recording;
 #[cfg(test)]
 mod tests;
 

@@ -2,12 +2,14 @@
 //! submitted at each run. A run allocates nothing of ours per dispatch.
 
 use crate::backend::gpu::GpuShared;
+use crate::backend::gpu::buffers::Readback;
 use crate::backend::gpu::caps::AdapterClass;
 use crate::backend::gpu::device::Device;
 use crate::backend::gpu::kernels::{self, Bind, Grid, KernelCall};
 use crate::backend::gpu::pipelines::{Pipeline, Pipelines};
+use crate::backend::gpu::recording::Recording;
 use crate::backend::gpu::{buffers, profile};
-use crate::backend::{BufferId, Executable, KernelTime, Work};
+use crate::backend::{BufferId, Executable, KernelTime, Pending, Work};
 use crate::config::config;
 use crate::error::{Error, Result};
 use crate::plan::Region;
@@ -17,9 +19,9 @@ use std::sync::Arc;
 const SITE: &str = "site";
 
 pub(super) struct Dispatch {
-    pipeline: Arc<Pipeline>,
-    group: wgpu::BindGroup,
-    grid: Grid,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) group: wgpu::BindGroup,
+    pub(super) grid: Grid,
     pub(super) label: &'static str,
     pub(super) variant: &'static str,
     pub(super) flops: u64,
@@ -42,10 +44,10 @@ pub(super) enum Item {
 
 /// Work of one plan, ready to be repeated.
 pub(super) struct GpuRun {
-    shared: Arc<GpuShared>,
+    pub(super) shared: Arc<GpuShared>,
     pub(super) items: Vec<Item>,
     /// Where each submit ends, as positions in `items`.
-    splits: Vec<usize>,
+    pub(super) splits: Vec<usize>,
 }
 
 /// What one dispatch may take of a submit's time budget, in seconds: for watchdogs, rough and rather too long.
@@ -58,9 +60,9 @@ fn estimate(class: AdapterClass, flops: u64, bytes: u64) -> f64 {
     flops as f64 / flops_per_s + bytes as f64 / bytes_per_s + 2e-6
 }
 
-/// Seconds of work per submit. Software adapters have no watchdog, and each submit costs them a wake-up.
+/// Seconds of work per submit. Software adapters have no watchdog, and a second submit waits there until the first is done.
 fn budget(class: AdapterClass) -> f64 {
-    if class == AdapterClass::Software { 2.0 } else { 0.1 }
+    if class == AdapterClass::Software { f64::INFINITY } else { 0.1 }
 }
 
 /// A region's calls with what its bindings name.
@@ -289,10 +291,12 @@ fn split(class: AdapterClass, items: &[Item]) -> Vec<usize> {
     splits
 }
 
-impl Executable for GpuRun {
-    fn run(&mut self) -> Result<()> {
+impl GpuRun {
+    /// Records all items and submits them; the copies of `reads` for the host go into the last submit, since a submit of their
+    /// own costs the host as much as a short step, and on software adapters a wait for everything before.
+    fn submit(&self, reads: &[(BufferId, usize)]) -> Result<Vec<Readback>> {
         let device = &self.shared.device;
-        let mut start = 0;
+        let (mut start, mut readbacks) = (0, Vec::new());
         for &end in &self.splits {
             let mut encoder = device.device.create_command_encoder(&Default::default());
             let mut at = start;
@@ -311,13 +315,37 @@ impl Executable for GpuRun {
                     }
                 }
             }
-            device.queue.submit([encoder.finish()]);
+            let mut staged = Vec::new();
+            if end == self.items.len() {
+                for &(id, bytes) in reads {
+                    let from = self.shared.buffers.get(id)?;
+                    staged.push(self.shared.buffers.stage(device, &from, bytes, &mut encoder)?);
+                }
+            }
+            let submission = device.queue.submit([encoder.finish()]);
+            readbacks.extend(staged.into_iter().map(|s| s.map(device, submission.clone())));
             if config().serial {
                 self.shared.wait()?;
             }
             start = end;
         }
-        device.fault.check(&device.info.name)
+        device.fault.check(&device.info.name)?;
+        Ok(readbacks)
+    }
+}
+
+impl Executable for GpuRun {
+    fn run(&mut self) -> Result<()> {
+        self.submit(&[]).map(drop)
+    }
+
+    fn run_reading(&mut self, reads: &[(BufferId, usize)]) -> Result<Option<Vec<Box<dyn Pending>>>> {
+        // A run without items has no submit to put the copies into.
+        if self.items.is_empty() {
+            return Ok(None);
+        }
+        let boxed = |r: Readback| Box::new(r) as Box<dyn Pending>;
+        Ok(Some(self.submit(reads)?.into_iter().map(boxed).collect()))
     }
 
     fn dispatches(&self) -> usize {
@@ -342,5 +370,9 @@ impl Executable for GpuRun {
 
     fn profile(&mut self) -> Result<Vec<KernelTime>> {
         profile::profile(&self.shared, &self.items)
+    }
+
+    fn recording(&self) -> Option<Recording> {
+        Some(Recording::of(self))
     }
 }
