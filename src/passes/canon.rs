@@ -5,10 +5,11 @@ use crate::dtype::{DType, Scalar};
 use crate::ir::{Binary, Graph, Node, NodeId, Prim, Type, Unary, Value};
 use crate::passes::Rewrite;
 use crate::passes::fold::splat;
+use std::collections::HashMap;
 
 /// The graph in canonical form.
 pub fn canon(graph: &Graph) -> Graph {
-    let mut r = Rewrite::new(graph);
+    let (mut r, stored) = (Rewrite::new(graph), stored(graph));
     for (id, node) in graph.iter() {
         if matches!(node.prim, Prim::Input { .. }) {
             continue;
@@ -19,8 +20,59 @@ pub fn canon(graph: &Graph) -> Graph {
         } else {
             r.copy(id);
         }
+        if let Some(&same) = stored.get(&Value { node: id, out: 0 }) {
+            mask_of_result(&mut r, id, node, &args, same);
+        }
     }
     r.finish()
+}
+
+/// Values that products, convolutions and composites read, perhaps through views: they are in memory anyway. Those read
+/// through conversions too, with false: what they are converted to is in memory.
+fn stored(graph: &Graph) -> HashMap<Value, bool> {
+    let mut found = HashMap::new();
+    for (_, node) in graph.iter().filter(|(_, n)| matches!(n.prim, Prim::Dot | Prim::Conv(_) | Prim::Call(_))) {
+        for &arg in &node.args {
+            let (mut v, mut same) = (arg, true);
+            loop {
+                *found.entry(v).or_insert(same) |= same;
+                let from = graph.node(v.node);
+                let converts = matches!(from.prim, Prim::Cast(_));
+                if !converts && !from.prim.is_view() {
+                    break;
+                }
+                (v, same) = (from.args[0], same && !converts);
+            }
+        }
+    }
+    found
+}
+
+/// After `y = if x <= c { c } else { x }` with a constant c, as in a rectifier, lets `y <= c` stand for `x <= c` (the same with
+/// `c <= x`): they are equal, NaN included, and the derivative then needs only the y that the next layer keeps. Where x is a
+/// widened f16, and c is 0, y is one too, and it is the f16 that is kept. `same`: y is kept as it is.
+fn mask_of_result(r: &mut Rewrite, id: NodeId, node: &Node, args: &[Value], same: bool) {
+    let (Prim::Select, &[mask, c, x]) = (&node.prim, args) else { return };
+    let test = r.new.node(mask.node).clone();
+    if test.prim != Prim::Binary(Binary::Le) || (test.args != [x, c] && test.args != [c, x]) {
+        return;
+    }
+    let Some(Scalar::F32(limit)) = constant(r, c) else { return };
+    let mut y = r.get(Value { node: id, out: 0 });
+    let from = r.new.node(x.node);
+    if from.prim == Prim::Cast(DType::F32) && r.new.ty(from.args[0]).dtype == DType::F16 {
+        if limit != 0.0 {
+            return;
+        }
+        for dtype in [DType::F16, DType::F32] {
+            y = r.push(Prim::Cast(dtype), vec![y], vec![Type::new(dtype, node.types[0].shape.clone())], node.loc);
+        }
+    } else if !same {
+        return;
+    }
+    let args = test.args.iter().map(|&a| if a == x { y } else { a }).collect();
+    let mask = r.push(test.prim, args, test.types, test.loc);
+    r.set(node.args[0].node, vec![mask]);
 }
 
 /// A value equal to the node's only result, if there is a simpler one. `args` are values of the new graph.
