@@ -10,6 +10,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 torch.set_num_threads(os.cpu_count())
 torch.manual_seed(0)
@@ -76,3 +77,59 @@ report("elt_gelu_chain_4M_tensor", lambda: F.gelu(x * a + b) + c)
 report("sum_4M", lambda: x.sum())
 x = torch.randn(4096, 1024)
 report("sum_axis0_4096x1024", lambda: x.sum(0))
+
+
+def train(name, model, x, target, optimizer):
+    """A step as `kiln bench train` takes it: one batch, forward, backward, update."""
+
+    def run():
+        optimizer.zero_grad()
+        logits = model(x)
+        F.cross_entropy(logits.view(-1, logits.shape[-1]), target).backward()
+        optimizer.step()
+
+    report(name, run)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block, as kiln's `Gpt`."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
+
+    def forward(self, x):
+        b, t, w = x.shape
+        q, k, v = self.c_attn(self.ln_1(x)).view(b, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.c_proj(y.transpose(1, 2).reshape(b, t, w))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Gpt(nn.Module):
+    def __init__(self, vocab=65, context=128, layers=4, heads=4, width=128):
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(vocab, width), nn.Embedding(context, width)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
+        self.ln_f, self.head = nn.LayerNorm(width), nn.Linear(width, vocab, bias=False)
+
+    def forward(self, tokens):
+        x = self.wte(tokens) + self.wpe.weight[: tokens.shape[1]]
+        return self.head(self.ln_f(self.blocks(x)))
+
+
+model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+classes = lambda *shape, n=10: torch.randint(n, shape)
+train("train_digits", model, torch.randn(32, 64), classes(32), torch.optim.Adam(model.parameters()))
+model = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
+train("train_mlp", model, torch.randn(128, 784), classes(128), torch.optim.Adam(model.parameters()))
+convs = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+convs += [nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+model = nn.Sequential(*convs, nn.Linear(1568, 128), nn.ReLU(), nn.Linear(128, 10))
+sgd = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+train("train_cnn", model, torch.randn(64, 1, 28, 28), classes(64), sgd)
+model = Gpt()
+train("train_gpt", model, classes(16, 128, n=65), classes(2048, n=65), torch.optim.AdamW(model.parameters()))

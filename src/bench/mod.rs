@@ -1,8 +1,9 @@
-//! Kernel microbenchmarks: checks a workload's results against another backend, then times it. Only measures; output is
+//! Benchmarks of kernels and of whole training steps: checks results against another backend, then times. Only measures; output is
 //! the CLI's.
 
 pub mod peaks;
 pub mod report;
+pub mod steps;
 pub mod workloads;
 
 use crate::backend::{BackendKind, Device, Program, Store};
@@ -15,6 +16,12 @@ pub use report::Report;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 pub use workloads::{Workload, all};
+
+/// Everything that `kiln bench` measures: the workloads, then the training steps.
+pub fn cases() -> Vec<Box<dyn Case>> {
+    let steps = steps::all().into_iter().map(|s| Box::new(s) as Box<dyn Case>);
+    all().into_iter().map(|w| Box::new(w) as Box<dyn Case>).chain(steps).collect()
+}
 
 /// How long to measure.
 #[derive(Debug, Clone, Copy)]
@@ -62,39 +69,90 @@ pub struct Row {
     pub error: Option<f64>,
 }
 
-struct Prepared {
-    store: Store,
-    program: Program,
-    outputs: Vec<String>,
+/// Contents of feeds by name.
+type Feeds = Vec<(&'static str, HostTensor)>;
+
+/// What can be measured: a workload or a whole training step.
+pub trait Case {
+    /// Its name, such as `matmul_512`.
+    fn name(&self) -> &str;
+    /// Floating-point operations of the textbook algorithm; 0 where they are not what counts.
+    fn flops(&self) -> f64 {
+        0.0
+    }
+    /// Bytes that must move at least; 0 where they are not what counts.
+    fn bytes(&self) -> f64 {
+        0.0
+    }
+    /// Runs after which the results are compared.
+    fn runs_before_check(&self) -> usize {
+        1
+    }
+    /// Compiles it on a device, with inputs and results that stay there.
+    fn prepare(&self, device: &Device) -> Result<Prepared>;
 }
 
-/// Compiles a workload on a device: inputs and results are states, so that a run moves nothing over the bus.
-fn prepare(w: &Workload, device: &Device) -> Result<Prepared> {
-    let store = Store::new(device);
-    let builder = Builder::new();
-    let mut inputs: Vec<Tensor> = Vec::new();
-    for (i, shape) in w.inputs.iter().enumerate() {
-        let mut rng = Rng::named(1, &format!("{}/{i}", w.name));
-        let data = (0..shape.elems()).map(|_| rng.normal() as f32).collect();
-        store.insert(format!("in{i}"), &HostTensor::new(shape.clone(), Data::F32(data))?)?;
-        inputs.push(builder.state(format!("in{i}"), crate::DType::F32, shape.clone()));
+/// A compiled case.
+pub struct Prepared {
+    store: Store,
+    program: Program,
+    /// States to compare.
+    outputs: Vec<String>,
+    /// What the next run is fed.
+    feeds: Box<dyn FnMut() -> Result<Feeds>>,
+}
+
+impl Prepared {
+    fn launch(&mut self) -> Result<()> {
+        let feeds = (self.feeds)()?;
+        let given: Vec<(&str, &HostTensor)> = feeds.iter().map(|(name, value)| (*name, value)).collect();
+        self.program.launch(&given)?;
+        Ok(())
     }
-    let mut outputs = Vec::new();
-    for (i, t) in (w.build)(&inputs).iter().enumerate() {
-        let name = format!("out{i}");
-        store.insert(&name, &HostTensor::zeros(t.dtype(), t.shape()))?;
-        builder.state(&name, t.dtype(), t.shape());
-        builder.output(&name, OutputKind::State, t);
-        outputs.push(name);
+}
+
+impl Case for Workload {
+    fn name(&self) -> &str {
+        &self.name
     }
-    let program = Program::compile(&store, builder.build()?)?;
-    Ok(Prepared { store, program, outputs })
+    fn flops(&self) -> f64 {
+        self.flops
+    }
+    fn bytes(&self) -> f64 {
+        self.bytes
+    }
+
+    /// Inputs and results are states, so that a run moves nothing over the bus.
+    fn prepare(&self, device: &Device) -> Result<Prepared> {
+        let store = Store::new(device);
+        let builder = Builder::new();
+        let mut inputs: Vec<Tensor> = Vec::new();
+        for (i, shape) in self.inputs.iter().enumerate() {
+            let mut rng = Rng::named(1, &format!("{}/{i}", self.name));
+            let data = (0..shape.elems()).map(|_| rng.normal() as f32).collect();
+            store.insert(format!("in{i}"), &HostTensor::new(shape.clone(), Data::F32(data))?)?;
+            inputs.push(builder.state(format!("in{i}"), crate::DType::F32, shape.clone()));
+        }
+        let mut outputs = Vec::new();
+        for (i, t) in (self.build)(&inputs).iter().enumerate() {
+            let name = format!("out{i}");
+            store.insert(&name, &HostTensor::zeros(t.dtype(), t.shape()))?;
+            builder.state(&name, t.dtype(), t.shape());
+            builder.output(&name, OutputKind::State, t);
+            outputs.push(name);
+        }
+        let program = Program::compile(&store, builder.build()?)?;
+        Ok(Prepared { store, program, outputs, feeds: Box::new(|| Ok(Vec::new())) })
+    }
 }
 
 /// Largest difference between the results of both devices, relative to the largest magnitude of each result.
-fn compare(w: &Workload, device: &Prepared, judge: &Device) -> Result<f64> {
-    let mut other = prepare(w, judge)?;
-    other.program.run(&[])?;
+fn compare(case: &dyn Case, device: &Prepared, judge: &Device) -> Result<f64> {
+    let mut other = case.prepare(judge)?;
+    for _ in 0..case.runs_before_check() {
+        other.launch()?;
+    }
+    judge.sync()?;
     let mut worst = 0.0f64;
     for name in &device.outputs {
         let (got, want) = (device.store.get(name)?.to_f64(), other.store.get(name)?.to_f64());
@@ -104,7 +162,7 @@ fn compare(w: &Workload, device: &Prepared, judge: &Device) -> Result<f64> {
             // Written so that NaN is an error too.
             if !(error <= 1e-4) {
                 let detail = format!("result {name} differs from {}: got {g}, want {r}", judge.info().name);
-                return Err(Error::runtime(format!("bench {}", w.name), detail));
+                return Err(Error::runtime(format!("bench {}", case.name()), detail));
             }
             worst = worst.max(error);
         }
@@ -112,46 +170,50 @@ fn compare(w: &Workload, device: &Prepared, judge: &Device) -> Result<f64> {
     Ok(worst)
 }
 
-/// Checks and times one workload on one device.
-pub fn measure(w: &Workload, device: &Device, effort: &Effort) -> Result<Row> {
-    let mut prepared = prepare(w, device)?;
+/// Checks and times one case on one device.
+pub fn measure(case: &dyn Case, device: &Device, effort: &Effort) -> Result<Row> {
+    let mut prepared = case.prepare(device)?;
     let start = Instant::now();
-    prepared.program.launch(&[])?;
+    prepared.launch()?;
     device.sync()?;
     let first = start.elapsed();
+    for _ in 1..case.runs_before_check() {
+        prepared.launch()?;
+    }
+    device.sync()?;
     let error = match effort.check {
         true => {
             let judge = if device.info().kind == BackendKind::Gpu { "cpu" } else { "reference" };
-            Some(compare(w, &prepared, &Device::open(judge)?)?)
+            Some(compare(case, &prepared, &Device::open(judge)?)?)
         }
         false => None,
     };
-    let run = |program: &mut Program, repeats: usize| -> Result<f64> {
+    let run = |prepared: &mut Prepared, repeats: usize| -> Result<f64> {
         let start = Instant::now();
         for _ in 0..repeats {
-            program.launch(&[])?;
+            prepared.launch()?;
         }
         device.sync()?;
         Ok(start.elapsed().as_secs_f64() / repeats as f64)
     };
-    let once = run(&mut prepared.program, 1)?.min(run(&mut prepared.program, 2)?);
+    let once = run(&mut prepared, 1)?.min(run(&mut prepared, 2)?);
     let repeats = ((effort.sample_time.as_secs_f64() / once.max(1e-7)).ceil() as usize).clamp(1, 2000);
     let mut samples: Vec<f64> =
-        (0..effort.samples.max(1)).map(|_| run(&mut prepared.program, repeats)).collect::<Result<_>>()?;
+        (0..effort.samples.max(1)).map(|_| run(&mut prepared, repeats)).collect::<Result<_>>()?;
     samples.sort_by(f64::total_cmp);
     let median = samples[samples.len() / 2];
-    let stats = prepared.program.stats();
+    let (stats, flops, bytes) = (prepared.program.stats(), case.flops(), case.bytes());
     let rate = |amount: f64| (amount > 0.0).then(|| amount / median * 1e-9);
     Ok(Row {
-        name: w.name.clone(),
+        name: case.name().into(),
         ms: median * 1e3,
         ms_min: samples[0] * 1e3,
         ms_max: samples[samples.len() - 1] * 1e3,
         ms_first: first.as_secs_f64() * 1e3,
-        gflops: rate(w.flops),
-        gbytes: if w.flops > 0.0 { None } else { rate(w.bytes) },
-        flops: w.flops,
-        bytes: w.bytes,
+        gflops: rate(flops),
+        gbytes: if flops > 0.0 { None } else { rate(bytes) },
+        flops,
+        bytes,
         dispatches: stats.dispatches,
         fallbacks: stats.fallbacks,
         error,

@@ -1,4 +1,4 @@
-//! `kiln bench`: times every kernel-bound workload on one device, after checking its results against another backend.
+//! `kiln bench`: times every kernel-bound workload and whole training steps on one device, after checking its results against another backend.
 
 use crate::backend::Device;
 use crate::bench::report::Change;
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Time matrix products, convolutions, attention, norms, reductions and elementwise chains on a device.
+/// Time matrix products, convolutions, attention, norms, reductions, elementwise chains and training steps on a device.
 ///
 /// Each workload's results are first compared with another backend (the CPU path for a GPU, the reference for the CPU
 /// path); a wrong kernel is an error, not a number. The limits of the device are measured first (a chain of multiply-adds and a
@@ -46,9 +46,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let info = device.info();
     let effort =
         Effort { samples: args.samples, sample_time: Duration::from_millis(args.sample_ms), check: !args.no_check };
-    let chosen: Vec<_> = bench::all().into_iter().filter(|w| w.name.contains(&args.filter)).collect();
+    let chosen: Vec<_> = bench::cases().into_iter().filter(|c| c.name().contains(&args.filter)).collect();
     if chosen.is_empty() {
-        let names: Vec<String> = bench::all().into_iter().map(|w| w.name).collect();
+        let names: Vec<String> = bench::cases().iter().map(|c| c.name().to_string()).collect();
         let detail = format!("no workload has this in its name; there are {}", names.join(", "));
         return Err(Error::input(format!("filter {:?}", args.filter), detail));
     }
@@ -64,8 +64,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         );
     }
     let mut rows = Vec::new();
-    for w in &chosen {
-        let row = bench::measure(w, &device, &effort)?;
+    for case in &chosen {
+        let row = bench::measure(case.as_ref(), &device, &effort)?;
         peaks.raise(&row);
         if !args.json {
             print(&row, &peaks);

@@ -303,19 +303,21 @@ impl Conv {
                         let dense = self.w_strides.1 == kernel as isize;
                         let n = if dense { block.min(end - c) } else { 1 };
                         let mut scratch = Scratch::new(width * n * kernel);
+                        // Outputs side by side: what has to be turned to be multiplied are the weights, which are fewer
+                        // than the unfolded elements.
                         let gemm = Gemm {
-                            m: self.outputs,
-                            n: width,
+                            m: width,
+                            n: self.outputs,
                             k: n * kernel,
-                            lhs: (self.w_strides.0, 1),
-                            rhs: (1, (n * kernel) as isize),
-                            dst: (all as isize, 1),
+                            lhs: ((n * kernel) as isize, 1),
+                            rhs: (1, self.w_strides.0),
+                            dst: (self.outputs as isize, 1),
                         };
-                        let to = mine.at(first * positions);
+                        let to = mine.at(first * positions * self.outputs);
                         // SAFETY: the scratch has room; the part's sums belong to this task.
                         unsafe {
                             self.input.unfold(self.samples(first, count), self.channels(g, c, n), scratch.ptr());
-                            gemm.run(to, self.weights(g, c), scratch.ptr(), c > part * per_task, false);
+                            gemm.run(to, scratch.ptr(), self.weights(g, c), c > part * per_task, false);
                         }
                         c += n;
                     }
@@ -329,7 +331,7 @@ impl Conv {
                     for o in 0..self.outputs {
                         let row = values.at(at + o * positions).f32s_mut(positions);
                         for (p, v) in row.iter_mut().enumerate() {
-                            let from = o * all + s * positions + p;
+                            let from = (s * positions + p) * self.outputs + o;
                             *v = (0..parts).map(|part| *sums.at(part * size + from).f32s(1).as_ptr()).sum();
                         }
                     }

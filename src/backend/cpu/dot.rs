@@ -5,9 +5,13 @@ use super::Job;
 use super::memory::Words;
 use super::par;
 use super::pointwise::Epilogue;
+use super::pool;
 use super::source::{Arg, Bound};
 use crate::ir::{Prim, Type};
 use crate::shape::{Shape, View, collapse};
+
+/// Products summed before they are added to the result, at most: what the `gemm` crate itself takes at once everywhere.
+const DEPTH: usize = 512;
 
 /// One product `dst[m, n] = lhs[m, k] rhs[k, n]`: sizes and strides (row, column).
 #[derive(Debug, Clone, Copy)]
@@ -27,17 +31,70 @@ impl Gemm {
     /// All elements that the strides reach from the three pointers are inside live memory; nobody else touches those
     /// of `dst`, nobody writes those of the others.
     pub(super) unsafe fn run(&self, dst: Words, lhs: Words, rhs: Words, add: bool, parallel: bool) {
-        let Gemm { m, n, k, .. } = *self;
-        if m == 0 || n == 0 {
+        if self.m == 0 || self.n == 0 {
             return;
         }
-        let threads = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+        if !parallel {
+            // SAFETY: promised by the caller.
+            return unsafe { self.block(dst, lhs, rhs, add) };
+        }
+        // SAFETY: as above.
+        unsafe { self.in_pieces(self.cut(pool::threads()), dst, lhs, rhs, add) }
+    }
+
+    /// How many pieces to cut the result into, down and across, for so many threads.
+    fn cut(&self, threads: usize) -> (usize, usize) {
+        let (mut down, mut across) = (1, 1);
+        // Small results have other loops, with other bits.
+        while down * across < threads && self.m.min(self.n) >= 8 {
+            let (height, width) = (self.m / down, self.n / across);
+            if height.max(width) < 128 {
+                break;
+            }
+            *(if height >= width { &mut down } else { &mut across }) *= 2;
+        }
+        (down, across)
+    }
+
+    /// Computes each piece of the result on a thread. The bits do not depend on the cut: an element is the sum of parts of
+    /// `DEPTH` products at most, in their order, and the crate cuts no part of that length again.
+    ///
+    /// # Safety
+    /// As [`Gemm::run`].
+    unsafe fn in_pieces(&self, (down, across): (usize, usize), dst: Words, lhs: Words, rhs: Words, add: bool) {
+        let parts = self.k.div_ceil(DEPTH).max(1);
+        let depth = self.k.div_ceil(parts);
+        // Cuts between whole vectors.
+        let cut = |n: usize, i: usize, of: usize| (n.div_ceil(16) * i / of * 16).min(n);
+        par::each(down * across, self.cost(), |i| {
+            let (row, column) = (i / across, i % across);
+            let (top, left) = (cut(self.m, row, down), cut(self.n, column, across));
+            let (m, n) = (cut(self.m, row + 1, down) - top, cut(self.n, column + 1, across) - left);
+            for part in 0..parts {
+                let first = part * depth;
+                let piece = Gemm { m, n, k: depth.min(self.k - first), ..*self };
+                let at = |strides: (isize, isize), row: usize, column: usize| {
+                    row as isize * strides.0 + column as isize * strides.1
+                };
+                let (to, a) = (dst.by(at(self.dst, top, left)), lhs.by(at(self.lhs, top, first)));
+                let b = rhs.by(at(self.rhs, first, left));
+                // SAFETY: within what the caller promises; pieces of the result are disjoint.
+                unsafe { piece.block(to, a, b, add || part > 0) };
+            }
+        });
+    }
+
+    /// Computes it on this thread.
+    ///
+    /// # Safety
+    /// As [`Gemm::run`].
+    unsafe fn block(&self, dst: Words, lhs: Words, rhs: Words, add: bool) {
         // SAFETY: promised by the caller.
         unsafe {
             gemm::gemm(
-                m,
-                n,
-                k,
+                self.m,
+                self.n,
+                self.k,
                 dst.0.cast::<f32>(),
                 self.dst.1,
                 self.dst.0,
@@ -53,7 +110,7 @@ impl Gemm {
                 false,
                 false,
                 false,
-                threads,
+                gemm::Parallelism::None,
             );
         }
     }
@@ -155,7 +212,7 @@ impl Dot {
         let values = self.aside.as_ref().map_or(out, Arg::origin);
         let (count, size) = (self.batch.elems(), self.gemm.m * self.gemm.n);
         let one = self.gemm.cost() + size as f64 * self.epilogue.cost();
-        if count > 1 && (count >= rayon::current_num_threads() || one < 50_000.0) {
+        if count > 1 && (count >= pool::threads() || one < 50_000.0) {
             par::each(count, count as f64 * one, |i| {
                 // SAFETY: matrix `i` of the result belongs to this task; the operands were checked when bound.
                 unsafe {
@@ -192,5 +249,39 @@ impl Dot {
         let rhs = self.rhs.arg.origin().at(at[1] as usize);
         // SAFETY: promised by the caller; the views were checked against their buffers.
         unsafe { self.gemm.run(values.at(i * self.gemm.m * self.gemm.n), lhs, rhs, false, parallel) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_have_the_bits_of_the_whole() {
+        for (m, n, k) in [(128, 784, 300), (200, 130, 1030), (64, 333, 3136), (257, 9, 70), (8, 140, 600)] {
+            let data = |len: usize, step: u32| -> Vec<f32> {
+                (0..len as u32).map(|i| (i.wrapping_mul(step) >> 12) as f32 / 1e6 - 0.5).collect()
+            };
+            let (a, b) = (data(m * k, 2_654_435_761), data(k * n, 2_246_822_519));
+            let words = |v: &[f32]| Words(v.as_ptr().cast_mut().cast());
+            for lhs in [(k as isize, 1), (1, m as isize)] {
+                let gemm = Gemm { m, n, k, lhs, rhs: (n as isize, 1), dst: (n as isize, 1) };
+                let results = [(1, 1), (2, 1), (1, 2), gemm.cut(16)].map(|cut| {
+                    let mut c = vec![0f32; m * n];
+                    // SAFETY: the three vectors have the sizes of the matrices; the result is not shared.
+                    unsafe { gemm.in_pieces(cut, Words(c.as_mut_ptr().cast()), words(&a), words(&b), false) };
+                    c
+                });
+                assert!(results.iter().all(|c| *c == results[0]), "{m} x {n} x {k}, {lhs:?}");
+                let (row, column) = (m / 2, n / 3);
+                let product = |i: usize| {
+                    let x = a[(row as isize * lhs.0 + i as isize * lhs.1) as usize];
+                    x as f64 * b[i * n + column] as f64
+                };
+                let exact: f64 = (0..k).map(product).sum();
+                let size: f64 = (0..k).map(|i| product(i).abs()).sum();
+                assert!((results[0][row * n + column] as f64 - exact).abs() <= k as f64 * 6e-8 * size);
+            }
+        }
     }
 }

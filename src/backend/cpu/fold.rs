@@ -1,5 +1,5 @@
-//! Folding blocks of elements into one value or into a row of values: the inner loops of reductions. Float sums run in
-//! 32 lanes of f32 inside a block and in f64 between blocks, so that the error does not grow with the length.
+//! Folding elements into one value or into a row of values: the inner loops of reductions. Float sums run in lanes of f32
+//! for a few dozen elements and in f64 between, so that the error does not grow with the length.
 
 use super::math;
 use super::memory::Words;
@@ -19,52 +19,121 @@ pub(super) enum Fold {
     MaxU32,
 }
 
-simd_fn! {
-    /// The sum, in f64 from 32 lanes of f32. Blocks of at most a few thousand elements.
-    pub(super) fn sum(x: &[f32]) -> f64 {
-        let mut lanes = [0f32; 32];
-        let mut chunks = x.chunks_exact(32);
-        for c in &mut chunks {
-            for i in 0..32 {
-                lanes[i] += c[i];
+/// Elements per f32 sum: with 64 lanes, 32 additions each.
+pub(super) const STRETCH: usize = 2048;
+
+/// The sum of eight lanes.
+#[inline(always)]
+pub(super) fn join(x: [f64; 8]) -> f64 {
+    ((x[0] + x[4]) + (x[1] + x[5])) + ((x[2] + x[6]) + (x[3] + x[7]))
+}
+
+/// `sum_of!(64, |x, y| name: expression of x and y, ..)`: the sum of each expression over the elements of the slices x and
+/// y, in f64 from so many lanes of f32 (all names together fill the registers at 64). For bodies of `simd_fn!`.
+macro_rules! sum_of {
+    ($lanes:literal, |$($x:ident),+| $($sum:ident: $e:expr),+) => {{
+        const LANES: usize = $lanes;
+        let n = usize::MAX$(.min($x.len()))+;
+        // Lanes of f64, and what is left over at the end.
+        $(let mut $sum = ([0f64; 8], 0f64);)+
+        let mut from = 0;
+        while from < n {
+            let len = (n - from).min($crate::backend::cpu::fold::STRETCH);
+            $(let $x = $x[from..from + len].as_chunks::<LANES>();)+
+            if len >= LANES {
+                $(let mut $sum = (&mut $sum.0, [0f32; LANES]);)+
+                for c in 0..len / LANES {
+                    $(let $x = &$x.0[c];)+
+                    for k in 0..LANES {
+                        $(let $x = $x[k];)+
+                        $($sum.1[k] += $e;)+
+                    }
+                }
+                for c in 0..LANES / 8 {
+                    for k in 0..8 {
+                        $($sum.0[k] += $sum.1[c * 8 + k] as f64;)+
+                    }
+                }
             }
+            $(let $x = $x.1.as_chunks::<8>();)+
+            for c in 0..len % LANES / 8 {
+                $(let $x = &$x.0[c];)+
+                for k in 0..8 {
+                    $(let $x = $x[k];)+
+                    $($sum.0[k] += ($e) as f64;)+
+                }
+            }
+            for k in 0..len % 8 {
+                $(let $x = $x.1[k];)+
+                $($sum.1 += ($e) as f64;)+
+            }
+            from += len;
         }
-        let mut tail = 0f64;
-        for &v in chunks.remainder() {
-            tail += v as f64;
-        }
-        let mut total = [0f64; 8];
-        for i in 0..32 {
-            total[i % 8] += lanes[i] as f64;
-        }
-        ((total[0] + total[4]) + (total[1] + total[5])) + ((total[2] + total[6]) + (total[3] + total[7])) + tail
+        ($($crate::backend::cpu::fold::join($sum.0) + $sum.1),+)
+    }};
+}
+pub(super) use sum_of;
+
+simd_fn! {
+    /// The sum.
+    pub(super) fn sum(x: &[f32]) -> f64 {
+        sum_of!(64, |x| total: x)
     }
 }
 
 simd_fn! {
     /// The maximum, -inf of nothing, NaN if any is.
     pub(super) fn max(x: &[f32]) -> f32 {
-        let mut lanes = [f32::NEG_INFINITY; 32];
-        let mut chunks = x.chunks_exact(32);
-        for c in &mut chunks {
-            for i in 0..32 {
+        let mut lanes = [f32::NEG_INFINITY; 64];
+        let (chunks, rest) = x.as_chunks::<64>();
+        for c in chunks {
+            for i in 0..64 {
                 lanes[i] = math::max(lanes[i], c[i]);
             }
         }
-        let mut m = f32::NEG_INFINITY;
-        for &v in chunks.remainder() {
-            m = math::max(m, v);
+        let (eights, rest) = rest.as_chunks::<8>();
+        for c in eights {
+            for i in 0..8 {
+                lanes[i] = math::max(lanes[i], c[i]);
+            }
         }
-        for v in lanes {
-            m = math::max(m, v);
+        for half in [32, 16, 8, 4, 2, 1] {
+            for i in 0..half {
+                lanes[i] = math::max(lanes[i], lanes[i + half]);
+            }
         }
-        m
+        rest.iter().fold(lanes[0], |m, &v| math::max(m, v))
+    }
+}
+
+simd_fn! {
+    /// `to[i]` += the sum of rows of x, each `step` elements after the one before it; eight at a time.
+    fn add_rows(to: &mut [f32], x: &[f32], step: usize) {
+        let n = to.len();
+        let rows = (x.len() - n) / step + 1;
+        let row = |r: usize| &x[r * step..r * step + n];
+        let eights = rows / 8 * 8;
+        let mut r = 0;
+        while r < eights {
+            let (a, b, c, d) = (row(r), row(r + 1), row(r + 2), row(r + 3));
+            let (e, f, g, h) = (row(r + 4), row(r + 5), row(r + 6), row(r + 7));
+            for i in 0..n {
+                to[i] += ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]));
+            }
+            r += 8;
+        }
+        while r < rows {
+            for (a, &v) in to.iter_mut().zip(row(r)) {
+                *a += v;
+            }
+            r += 1;
+        }
     }
 }
 
 simd_fn! {
     /// `to[i]` += `x[i]`
-    pub(super) fn add_row(to: &mut [f32], x: &[f32]) {
+    fn add_wide(to: &mut [f64], x: &[f64]) {
         for (a, &v) in to.iter_mut().zip(x) {
             *a += v;
         }
@@ -194,46 +263,72 @@ impl RowFold {
         }
     }
 
-    /// Folds one row.
+    /// Folds `rows` rows, each `step` words after the one before it.
     ///
     /// # Safety
-    /// `row` has as many words as this has values, and nobody writes them.
-    #[inline(always)]
-    pub(super) unsafe fn row(&mut self, row: Words) {
+    /// Each row has as many words as this has values; nobody writes from the first to the last of all of them.
+    pub(super) unsafe fn rows(&mut self, first: Words, rows: usize, step: usize) {
         match self.fold {
             Fold::SumF32 => {
-                // SAFETY: promised by the caller.
-                add_row(&mut self.narrow, unsafe { row.f32s(self.wide.len()) });
-                self.pending += 1;
-                if self.pending == NARROW_ROWS {
-                    flush(&mut self.wide, &mut self.narrow);
-                    self.pending = 0;
+                let mut done = 0;
+                while done < rows {
+                    let n = (NARROW_ROWS - self.pending).min(rows - done);
+                    let len = (n - 1) * step + self.narrow.len();
+                    // SAFETY: promised by the caller; what lies between the rows is the same operand's.
+                    add_rows(&mut self.narrow, unsafe { first.at(done * step).f32s(len) }, step);
+                    self.pending += n;
+                    if self.pending == NARROW_ROWS {
+                        flush(&mut self.wide, &mut self.narrow);
+                        self.pending = 0;
+                    }
+                    done += n;
                 }
             }
             Fold::MaxF32 => {
                 let n = self.narrow.len();
                 // SAFETY: promised by the caller.
-                max_row(&mut self.narrow, unsafe { row.f32s(n) });
+                (0..rows).for_each(|r| max_row(&mut self.narrow, unsafe { first.at(r * step).f32s(n) }));
             }
             Fold::ProdF32 | Fold::SumInt | Fold::ProdInt | Fold::MaxI32 | Fold::MaxU32 => {
-                // SAFETY: promised by the caller.
-                let words = unsafe { row.u32s(self.other.len()) };
-                for (acc, &w) in self.other.iter_mut().zip(words) {
-                    *acc = self.fold.join(*acc, self.fold.widen(w));
+                for r in 0..rows {
+                    // SAFETY: promised by the caller.
+                    let words = unsafe { first.at(r * step).u32s(self.other.len()) };
+                    for (acc, &w) in self.other.iter_mut().zip(words) {
+                        *acc = self.fold.join(*acc, self.fold.widen(w));
+                    }
                 }
             }
         }
     }
 
-    /// The partial results.
-    pub(super) fn partials(mut self) -> Vec<u64> {
+    /// Folds what another has folded after this.
+    pub(super) fn join(&mut self, mut later: RowFold) {
         match self.fold {
             Fold::SumF32 => {
                 flush(&mut self.wide, &mut self.narrow);
-                self.wide.iter().map(|x| x.to_bits()).collect()
+                flush(&mut later.wide, &mut later.narrow);
+                add_wide(&mut self.wide, &later.wide);
             }
-            Fold::MaxF32 => self.narrow.iter().map(|&x| (x as f64).to_bits()).collect(),
-            Fold::ProdF32 | Fold::SumInt | Fold::ProdInt | Fold::MaxI32 | Fold::MaxU32 => self.other,
+            Fold::MaxF32 => max_row(&mut self.narrow, &later.narrow),
+            Fold::ProdF32 | Fold::SumInt | Fold::ProdInt | Fold::MaxI32 | Fold::MaxU32 => {
+                for (acc, &v) in self.other.iter_mut().zip(&later.other) {
+                    *acc = self.fold.join(*acc, v);
+                }
+            }
+        }
+    }
+
+    /// Writes the words that the values end as.
+    pub(super) fn finish(mut self, out: &mut [u32]) {
+        match self.fold {
+            Fold::SumF32 => {
+                flush(&mut self.wide, &mut self.narrow);
+                out.iter_mut().zip(&self.wide).for_each(|(o, &x)| *o = (x as f32).to_bits());
+            }
+            Fold::MaxF32 => out.iter_mut().zip(&self.narrow).for_each(|(o, &x)| *o = x.to_bits()),
+            Fold::ProdF32 | Fold::SumInt | Fold::ProdInt | Fold::MaxI32 | Fold::MaxU32 => {
+                out.iter_mut().zip(&self.other).for_each(|(o, &acc)| *o = self.fold.finish(acc));
+            }
         }
     }
 }

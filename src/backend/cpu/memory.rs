@@ -6,13 +6,38 @@
 
 use crate::backend::BufferId;
 use crate::error::{Error, Result};
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Alignment of every buffer: one cache line, and one AVX-512 register.
 const ALIGN: usize = 64;
+
+/// Alignment of large buffers: the pages that the system gives if asked, of which a buffer of 16 MiB needs 8 instead of
+/// 4096, so that a stream through it misses no translations.
+const HUGE: usize = 2 << 20;
+
+/// Where the system's pages are, for buffers of so many bytes.
+fn layout(bytes: usize) -> Option<Layout> {
+    let align = if bytes >= 2 * HUGE { HUGE } else { ALIGN };
+    Layout::from_size_align(bytes.max(1).checked_next_multiple_of(ALIGN)?, align).ok()
+}
+
+/// Asks for huge pages where the system gives them to who asks. A refusal changes nothing.
+fn prefer_huge_pages(start: *mut u8, layout: Layout) {
+    #[cfg(target_os = "linux")]
+    if layout.align() == HUGE {
+        unsafe extern "C" {
+            fn madvise(start: *mut u8, bytes: usize, advice: std::ffi::c_int) -> std::ffi::c_int;
+        }
+        const MADV_HUGEPAGE: std::ffi::c_int = 14;
+        // SAFETY: the C library's function; advice on whole pages of memory that we have just been given.
+        unsafe { madvise(start, layout.size() / HUGE * HUGE, MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (start, layout);
+}
 
 /// Memory of a fixed size, zeroed when made.
 #[derive(Debug)]
@@ -29,10 +54,14 @@ unsafe impl Sync for Buffer {}
 
 impl Buffer {
     pub(super) fn zeroed(bytes: usize) -> Result<Buffer> {
-        let layout = Layout::from_size_align(bytes.max(1).next_multiple_of(ALIGN), ALIGN)
-            .map_err(|_| Error::device("cpu", format!("cannot address {bytes} bytes")))?;
+        let layout = layout(bytes).ok_or_else(|| Error::device("cpu", format!("cannot address {bytes} bytes")))?;
         // SAFETY: the layout's size is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
+        let start = unsafe { alloc(layout) };
+        if !start.is_null() {
+            prefer_huge_pages(start, layout);
+            // SAFETY: as many bytes as were allocated.
+            unsafe { start.write_bytes(0, layout.size()) };
+        }
         match NonNull::new(start) {
             Some(start) => Ok(Buffer { start, bytes }),
             None => Err(Error::device(
@@ -53,9 +82,10 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let size = self.bytes.max(1).next_multiple_of(ALIGN);
-        // SAFETY: made by `zeroed` with this very size and alignment, which were valid then.
-        unsafe { dealloc(self.start.as_ptr(), Layout::from_size_align_unchecked(size, ALIGN)) }
+        if let Some(layout) = layout(self.bytes) {
+            // SAFETY: made by `zeroed` with this very layout.
+            unsafe { dealloc(self.start.as_ptr(), layout) }
+        }
     }
 }
 

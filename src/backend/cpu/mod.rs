@@ -16,6 +16,7 @@ mod memory;
 mod movement;
 mod par;
 mod pointwise;
+mod pool;
 mod program;
 mod reduce;
 mod runner;

@@ -1,17 +1,17 @@
-//! When to use more than one thread, and how to cut the work. Cuts never depend on the number of threads, so that
-//! results are bit-equal on reruns; only who computes a piece does.
+//! When to use more than one thread, and how to cut the work. Cuts never depend on the number of threads unless the bits
+//! do not depend on the cuts, so that results are bit-equal on reruns; only who computes a piece does.
 
-use rayon::prelude::*;
+use super::pool;
 
-/// Work below this many (rough) nanoseconds stays on the calling thread: waking another costs several microseconds.
-const SERIAL_NS: f64 = 30_000.0;
+/// Work below this many (rough) nanoseconds stays on the calling thread: another may have to be woken.
+const SERIAL_NS: f64 = 15_000.0;
 
 /// Runs `f(i)` for `i` in `0..n`, where all together cost about `ns` nanoseconds on one thread.
 pub(super) fn each(n: usize, ns: f64, f: impl Fn(usize) + Send + Sync) {
-    if n <= 1 || ns < SERIAL_NS || rayon::current_num_threads() == 1 {
+    if n <= 1 || ns < SERIAL_NS || pool::threads() == 1 {
         (0..n).for_each(f);
     } else {
-        (0..n).into_par_iter().for_each(f);
+        pool::run(n, &f);
     }
 }
 

@@ -98,7 +98,8 @@ pub(super) fn job(bound: &Bound) -> Option<Job> {
         in_memory_order(&program, &mut args);
     }
     Some(Box::new(move || {
-        let task = Task { program: &program, args: &args, fold, layout: &layout, out: out.words() };
+        let direct = Runner::direct(&program, &args);
+        let task = Task { program: &program, args: &args, direct, fold, layout: &layout, out: out.words() };
         if empty {
             // SAFETY: the whole result, in this thread alone.
             unsafe { out.words().u32s_mut(out.elems()) }.fill(fold.finish(fold.start()));
@@ -132,6 +133,8 @@ fn in_memory_order(program: &Program, args: &mut [Arg]) {
 struct Task<'a> {
     program: &'a Program,
     args: &'a [Arg],
+    /// Where the elements lie, if nothing is done to them before they are folded.
+    direct: Option<Words>,
     fold: Fold,
     layout: &'a Layout,
     out: Words,
@@ -183,6 +186,10 @@ impl Task<'_> {
 
     /// Folds `len` consecutive elements.
     fn stretch(&self, runner: &mut Runner, start: usize, len: usize) -> u64 {
+        if let Some(elements) = self.direct {
+            // SAFETY: inside the operand.
+            return unsafe { self.fold.block(elements.at(start), len) };
+        }
         let mut acc = self.fold.start();
         let mut done = 0;
         while done < len {
@@ -210,8 +217,10 @@ impl Task<'_> {
                 let m = rows.min(to - o);
                 // SAFETY: rows `o .. o + m` are consecutive and inside; their outputs belong to this task.
                 unsafe {
-                    runner.block(o * length, m * length, None, &[]);
-                    let block = runner.result(0);
+                    let block = self.direct.map(|elements| elements.at(o * length)).unwrap_or_else(|| {
+                        runner.block(o * length, m * length, None, &[]);
+                        runner.result(0)
+                    });
                     for r in 0..m {
                         let acc = self.fold.block(block.at(r * length), length);
                         *self.out.at(o + r).0 = self.fold.finish(acc);
@@ -226,47 +235,44 @@ impl Task<'_> {
     fn outer(&self) {
         let Layout { kept, folded, length, width } = self.layout;
         let (length, width) = (*length, *width);
-        let strip = width.min(BLOCK);
+        let strip = width.min(if self.direct.is_some() { 4 * BLOCK } else { BLOCK });
         let strips = width.div_ceil(strip);
         // Rows of a segment lie inside one outer repeat.
-        let rows = (2 * SEGMENT / strip).max(32).min(length);
+        let rows = (2 * SEGMENT / strip).max(128).min(length);
         let segments = length.div_ceil(rows);
         let pieces = folded.count() * segments;
         let tasks = kept.count() * strips * pieces;
         let ns = (kept.count() * folded.count() * length * width) as f64 * self.program.cost.max(0.1);
-        let partials: Vec<Mutex<Vec<u64>>> = (0..tasks).map(|_| Mutex::new(Vec::new())).collect();
+        let partials: Vec<Mutex<Option<RowFold>>> = (0..tasks).map(|_| Mutex::new(None)).collect();
         par::each(tasks, ns, |i| {
             let (strip_at, piece) = (i / pieces, i % pieces);
             let (o, c) = (strip_at / strips, strip_at % strips * strip);
             let (q, s) = (piece / segments, piece % segments * rows);
             let base = kept.position(o) + folded.position(q) + s * width + c;
             let n = strip.min(width - c);
-            let values = self.rows(base, rows.min(length - s), n);
-            *partials[i].lock().unwrap_or_else(|e| e.into_inner()) = values;
+            let folded = self.rows(base, rows.min(length - s), n);
+            *partials[i].lock().unwrap_or_else(|e| e.into_inner()) = Some(folded);
         });
         for (strip_at, own) in partials.chunks(pieces).enumerate() {
             let (o, c) = (strip_at / strips, strip_at % strips * strip);
-            let mut total: Vec<u64> = Vec::new();
-            for part in own {
-                let part = std::mem::take(&mut *part.lock().unwrap_or_else(|e| e.into_inner()));
-                if total.is_empty() {
-                    total = part;
-                } else {
-                    total.iter_mut().zip(part).for_each(|(a, b)| *a = self.fold.join(*a, b));
-                }
-            }
-            for (j, acc) in total.into_iter().enumerate() {
-                // SAFETY: one thread writes all outputs.
-                unsafe { *self.out.at(o * width + c + j).0 = self.fold.finish(acc) };
-            }
+            let mut parts = own.iter().filter_map(|part| part.lock().unwrap_or_else(|e| e.into_inner()).take());
+            let Some(mut total) = parts.next() else { continue };
+            parts.for_each(|part| total.join(part));
+            // SAFETY: one thread writes all outputs.
+            total.finish(unsafe { self.out.at(o * width + c).u32s_mut(strip.min(width - c)) });
         }
     }
 
     /// Folds `rows` rows of `n` elements from `base`, a row being `width` elements apart from the next.
-    fn rows(&self, base: usize, rows: usize, n: usize) -> Vec<u64> {
+    fn rows(&self, base: usize, rows: usize, n: usize) -> RowFold {
         let width = self.layout.width;
-        let mut runner = Runner::new(self.program, self.args, BLOCK);
         let mut acc = RowFold::new(self.fold, n);
+        if let Some(elements) = self.direct {
+            // SAFETY: inside the operand.
+            unsafe { acc.rows(elements.at(base), rows, width) };
+            return acc;
+        }
+        let mut runner = Runner::new(self.program, self.args, BLOCK);
         // Narrow rows are consecutive: several fit a block.
         let group = if n == width { BLOCK / n } else { 1 };
         let mut r = 0;
@@ -275,11 +281,10 @@ impl Task<'_> {
             // SAFETY: inside the operands; the result is read before the next block.
             unsafe {
                 runner.block(base + r * width, m * n, None, &[]);
-                let block = runner.result(0);
-                (0..m).for_each(|k| acc.row(block.at(k * n)));
+                acc.rows(runner.result(0), m, n);
             }
             r += m;
         }
-        acc.partials()
+        acc
     }
 }

@@ -87,6 +87,16 @@ impl<'a> Runner<'a> {
         runner
     }
 
+    /// Where all the elements of a program's only result lie, if it does nothing and reads them in place.
+    pub(super) fn direct(program: &Program, args: &[Arg]) -> Option<Words> {
+        match (&program.streams[..], program.insts.is_empty() && !program.direct, &program.results[..]) {
+            (&[Stream::Arg { arg, copied: false }], true, &[slot]) if slot as usize == program.registers => {
+                args[arg].direct()
+            }
+            _ => None,
+        }
+    }
+
     fn fill_uniforms(&mut self, width: usize) {
         for uniform in &self.program.uniforms {
             let (slot, bits) = match uniform {

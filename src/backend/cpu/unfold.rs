@@ -45,7 +45,8 @@ impl Input {
     /// # Safety
     /// The input's memory is live and large enough for its sizes and strides, `to` has room, nobody else touches it.
     pub(super) unsafe fn unfold(&self, rows: Side, columns: Side, to: Words) {
-        let run = columns.size[2];
+        let (run, plane) = (columns.size[2], columns.size[1] * columns.size[2]);
+        let shifts = self.shifts(&columns);
         let mut out = to.0.cast::<f32>();
         for channel in 0..rows.count {
             let at_row = (rows.first + channel) as isize * rows.stride;
@@ -58,6 +59,14 @@ impl Input {
                             let at = at_row + (columns.first + sample) as isize * columns.stride;
                             for b0 in 0..columns.size[0] {
                                 let i0 = self.stored(0, o0 + (b0 * columns.step[0]) as isize);
+                                if let (Some(i0), true) = (i0, shifts) {
+                                    // SAFETY: `out` stays inside `to`; the plane at `i0` is stored.
+                                    unsafe {
+                                        self.shifted(out, columns.size[1], at + i0 * self.strides[0], o1, o2);
+                                        out = out.add(plane);
+                                    }
+                                    continue;
+                                }
                                 for b1 in 0..columns.size[1] {
                                     let i1 = self.stored(1, o1 + (b1 * columns.step[1]) as isize);
                                     // SAFETY: `out` stays inside `to`; the run reads stored elements only.
@@ -76,6 +85,46 @@ impl Input {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// True if a plane of the columns is a plane of the input, moved: one copy, whose ends and edges are then zeros.
+    fn shifts(&self, columns: &Side) -> bool {
+        self.dilation[1] == 1
+            && self.dilation[2] == 1
+            && columns.step[1] == 1
+            && columns.step[2] == 1
+            && columns.size[2] == self.size[2]
+            && self.strides[2] == 1
+            && self.strides[1] == self.size[2] as isize
+    }
+
+    /// `lines` lines of the plane at `from`, beginning with line `down`, moved left by `left`.
+    ///
+    /// # Safety
+    /// `out` has room for them, and the plane is inside the input.
+    unsafe fn shifted(&self, out: *mut f32, lines: usize, from: isize, down: isize, left: isize) {
+        let (height, width) = (self.size[1] as isize, self.size[2] as isize);
+        let lo = (-down).clamp(0, lines as isize);
+        let hi = (height - down).clamp(lo, lines as isize);
+        let left = left.clamp(-width, width);
+        // Zeros at the beginning of each line, and at its end.
+        let (before, after) = ((-left).max(0), left.max(0));
+        // SAFETY: by the caller's promise. What is read is inside the plane: the first zeros of the first line and the last of
+        // the last line are left out.
+        unsafe {
+            std::ptr::write_bytes(out, 0, (lo * width) as usize);
+            std::ptr::write_bytes(out.offset(hi * width), 0, ((lines as isize - hi) * width) as usize);
+            let count = (hi - lo) * width - before - after;
+            if count > 0 {
+                let source = self.origin.0.cast::<f32>().wrapping_offset(from + (down + lo) * width + left + before);
+                std::ptr::copy_nonoverlapping(source, out.offset(lo * width + before), count as usize);
+            }
+            for line in lo..hi {
+                let line = out.offset(line * width);
+                (0..before).for_each(|i| *line.offset(i) = 0.0);
+                (width - after..width).for_each(|i| *line.offset(i) = 0.0);
             }
         }
     }

@@ -1,107 +1,49 @@
-//! Loops over one row of floats that the fused kernels share. Sums run in 32 lanes over stretches of at most
-//! [`STRETCH`] elements, and in f64 between.
+//! Loops over one row of floats that the fused kernels share. Sums run in lanes of f32 for a few dozen elements, and in
+//! f64 between.
 
-use super::super::fold;
+use super::super::fold::sum_of;
 use super::super::math;
 use super::super::simd::simd_fn;
 
-/// Elements per f32 sum.
-const STRETCH: usize = 2048;
-
-/// The sum of a row.
-pub(super) fn sum(x: &[f32]) -> f64 {
-    x.chunks(STRETCH).map(fold::sum).sum()
-}
-
-/// The sum of `x - pivot`: near the pivot no digits are lost, however far it is from zero.
-pub(super) fn sum_from(x: &[f32], pivot: f32) -> f64 {
-    x.chunks(STRETCH).map(|x| sum_from_stretch(x, pivot)).sum()
-}
+pub(super) use super::super::fold::sum;
 
 /// A pivot for the sum of a row or channel that begins with `x`.
 pub(super) fn pivot(x: &[f32]) -> f32 {
     x.first().copied().filter(|x| x.is_finite()).unwrap_or(0.0)
 }
 
-/// The sum of the products of two rows.
-pub(super) fn dot(x: &[f32], y: &[f32]) -> f64 {
-    x.chunks(STRETCH).zip(y.chunks(STRETCH)).map(|(x, y)| dot_stretch(x, y)).sum()
-}
-
-/// The sum of squares of `(x - hi) - lo`.
-pub(super) fn squares(x: &[f32], hi: f32, lo: f32) -> f64 {
-    x.chunks(STRETCH).map(|x| squares_stretch(x, hi, lo)).sum()
-}
-
-/// The sum of `g * (x - hi)`.
-pub(super) fn moment(g: &[f32], x: &[f32], hi: f32) -> f64 {
-    g.chunks(STRETCH).zip(x.chunks(STRETCH)).map(|(g, x)| moment_stretch(g, x, hi)).sum()
-}
-
-/// The sums of `g * w` and `g * w * (x - mean)`.
-pub(super) fn weighted(g: &[f32], w: &[f32], x: &[f32], mean: f32) -> (f64, f64) {
-    let parts = g.chunks(STRETCH).zip(w.chunks(STRETCH)).zip(x.chunks(STRETCH));
-    parts.map(|((g, w), x)| weighted_stretch(g, w, x, mean)).fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
-}
-
-/// Sums an expression of elements in 32 lanes.
-macro_rules! lanes {
-    ($n:expr, |$i:ident| $e:expr) => {{
-        let n: usize = $n;
-        let mut lanes = [0f32; 32];
-        let whole = n / 32 * 32;
-        let mut base = 0;
-        while base < whole {
-            for k in 0..32 {
-                let $i = base + k;
-                lanes[k] += $e;
-            }
-            base += 32;
-        }
-        let mut total = 0f64;
-        for $i in whole..n {
-            total += ($e) as f64;
-        }
-        for v in lanes {
-            total += v as f64;
-        }
-        total
-    }};
-}
-
 simd_fn! {
-    fn sum_from_stretch(x: &[f32], pivot: f32) -> f64 {
-        lanes!(x.len(), |i| x[i] - pivot)
+    /// The sum of `x - pivot`: near the pivot no digits are lost, however far it is from zero.
+    pub(super) fn sum_from(x: &[f32], pivot: f32) -> f64 {
+        sum_of!(64, |x| total: x - pivot)
     }
 }
 
 simd_fn! {
-    fn dot_stretch(x: &[f32], y: &[f32]) -> f64 {
-        let n = x.len().min(y.len());
-        let (x, y) = (&x[..n], &y[..n]);
-        lanes!(n, |i| x[i] * y[i])
+    /// The sum of the products of two rows.
+    pub(super) fn dot(x: &[f32], y: &[f32]) -> f64 {
+        sum_of!(64, |x, y| total: x * y)
     }
 }
 
 simd_fn! {
-    fn squares_stretch(x: &[f32], hi: f32, lo: f32) -> f64 {
-        lanes!(x.len(), |i| { let d = (x[i] - hi) - lo; d * d })
+    /// The sum of squares of `(x - hi) - lo`.
+    pub(super) fn squares(x: &[f32], hi: f32, lo: f32) -> f64 {
+        sum_of!(64, |x| total: ((x - hi) - lo) * ((x - hi) - lo))
     }
 }
 
 simd_fn! {
-    fn moment_stretch(g: &[f32], x: &[f32], hi: f32) -> f64 {
-        let n = x.len().min(g.len());
-        let (g, x) = (&g[..n], &x[..n]);
-        lanes!(n, |i| g[i] * (x[i] - hi))
+    /// The sum of `g * (x - hi)`.
+    pub(super) fn moment(g: &[f32], x: &[f32], hi: f32) -> f64 {
+        sum_of!(64, |g, x| total: g * (x - hi))
     }
 }
 
 simd_fn! {
-    fn weighted_stretch(g: &[f32], w: &[f32], x: &[f32], mean: f32) -> (f64, f64) {
-        let n = x.len().min(g.len()).min(w.len());
-        let (g, w, x) = (&g[..n], &w[..n], &x[..n]);
-        (lanes!(n, |i| g[i] * w[i]), lanes!(n, |i| g[i] * w[i] * (x[i] - mean)))
+    /// The sums of `g * w` and `g * w * (x - mean)`.
+    pub(super) fn weighted(g: &[f32], w: &[f32], x: &[f32], mean: f32) -> (f64, f64) {
+        sum_of!(32, |g, w, x| along: g * w, across: g * w * (x - mean))
     }
 }
 
