@@ -109,3 +109,37 @@ impl Case for TrainStep {
         Ok(Prepared { store, program, outputs: vec!["loss".into()], feeds: Box::new(feeds) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::BackendKind;
+    use crate::bench::{Effort, measure};
+    use std::time::Duration;
+
+    /// A step that forgets to update on the device that is measured.
+    struct Idle(TrainStep);
+
+    impl Case for Idle {
+        fn name(&self) -> &str {
+            self.0.name
+        }
+        fn runs_before_check(&self) -> usize {
+            self.0.runs_before_check()
+        }
+        fn prepare(&self, device: &Device) -> Result<Prepared> {
+            let lr = if device.info().kind == BackendKind::Cpu { 0.0 } else { self.0.lr };
+            TrainStep { lr, ..self.0 }.prepare(device)
+        }
+    }
+
+    #[test]
+    fn a_step_is_timed_only_if_the_loss_after_an_update_is_right() {
+        let device = Device::open("cpu").unwrap();
+        let effort = Effort { samples: 1, sample_time: Duration::from_millis(1), check: true };
+        let row = measure(&all().remove(0), &device, &effort).unwrap();
+        assert!(row.ms > 0.0 && row.error.is_some_and(|e| e < 1e-5), "{row:?}");
+        let e = measure(&Idle(all().remove(0)), &device, &effort).unwrap_err().to_string();
+        assert!(e.contains("train_digits") && e.contains("loss"), "{e}");
+    }
+}

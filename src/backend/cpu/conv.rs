@@ -11,6 +11,7 @@ use super::par;
 use super::pointwise::Epilogue;
 use super::runner::Scratch;
 use super::source::{Arg, Bound};
+use super::turn::turn;
 use super::unfold::{Input, Side, Three};
 use crate::ir::{ConvDims, Prim};
 
@@ -294,34 +295,38 @@ impl Conv {
                 let mine = sums.at(part * size);
                 let end = ((part + 1) * per_task).min(self.channels);
                 let block = (PART / (kernel * positions * together)).max(1);
-                let mut first = 0;
-                while first < self.samples {
-                    let count = together.min(self.samples - first);
-                    let width = count * positions;
-                    let mut c = part * per_task;
-                    while c < end {
-                        let dense = self.w_strides.1 == kernel as isize;
-                        let n = if dense { block.min(end - c) } else { 1 };
-                        let mut scratch = Scratch::new(width * n * kernel);
-                        // Outputs side by side: what has to be turned to be multiplied are the weights, which are fewer
-                        // than the unfolded elements.
+                let mut c = part * per_task;
+                while c < end {
+                    let dense = self.w_strides.1 == kernel as isize;
+                    let n = if dense { block.min(end - c) } else { 1 };
+                    let depth = n * kernel;
+                    // One side has to be turned to be multiplied: the weights, which are fewer than the unfolded elements.
+                    let (stride, mut turned) = (self.w_strides.0 as usize, Scratch::new(depth * self.outputs));
+                    // SAFETY: one stretch of each output's weights.
+                    let w = unsafe { self.weights(g, c).f32s((self.outputs - 1) * stride + depth) };
+                    turn(w, stride, self.outputs, depth, turned.f32s(depth * self.outputs), self.outputs);
+                    let mut first = 0;
+                    while first < self.samples {
+                        let count = together.min(self.samples - first);
+                        let width = count * positions;
+                        let mut scratch = Scratch::new(width * depth);
                         let gemm = Gemm {
                             m: width,
                             n: self.outputs,
-                            k: n * kernel,
-                            lhs: ((n * kernel) as isize, 1),
-                            rhs: (1, self.w_strides.0),
+                            k: depth,
+                            lhs: (depth as isize, 1),
+                            rhs: (self.outputs as isize, 1),
                             dst: (self.outputs as isize, 1),
                         };
                         let to = mine.at(first * positions * self.outputs);
                         // SAFETY: the scratch has room; the part's sums belong to this task.
                         unsafe {
                             self.input.unfold(self.samples(first, count), self.channels(g, c, n), scratch.ptr());
-                            gemm.run(to, scratch.ptr(), self.weights(g, c), c > part * per_task, false);
+                            gemm.run(to, scratch.ptr(), turned.ptr(), c > part * per_task, false);
                         }
-                        c += n;
+                        first += count;
                     }
-                    first += count;
+                    c += n;
                 }
             });
             for s in 0..self.samples {

@@ -6,12 +6,17 @@ use super::memory::Words;
 use super::par;
 use super::pointwise::Epilogue;
 use super::pool;
+use super::runner::Scratch;
 use super::source::{Arg, Bound};
+use super::turn::turn;
 use crate::ir::{Prim, Type};
 use crate::shape::{Shape, View, collapse};
 
 /// Products summed before they are added to the result, at most: what the `gemm` crate itself takes at once everywhere.
 const DEPTH: usize = 512;
+
+/// Floats between the rows of a copy: rows a power of two apart would share few lines of the caches.
+const GAP: usize = 16;
 
 /// One product `dst[m, n] = lhs[m, k] rhs[k, n]`: sizes and strides (row, column).
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +69,14 @@ impl Gemm {
     unsafe fn in_pieces(&self, (down, across): (usize, usize), dst: Words, lhs: Words, rhs: Words, add: bool) {
         let parts = self.k.div_ceil(DEPTH).max(1);
         let depth = self.k.div_ceil(parts);
+        let turns = self.rhs.0 == 1 && self.rhs.1 > 1 && self.dst.1 == 1 && self.m >= 16 && self.n >= 8;
+        let mut turned = Scratch::new(if turns { self.k * (self.n + GAP) } else { 0 });
+        let (mut rhs, mut right) = (rhs, self.rhs);
+        if turns {
+            // SAFETY: promised by the caller; the scratch has room.
+            unsafe { self.turn(rhs, turned.ptr()) };
+            (rhs, right) = (turned.ptr(), ((self.n + GAP) as isize, 1));
+        }
         // Cuts between whole vectors.
         let cut = |n: usize, i: usize, of: usize| (n.div_ceil(16) * i / of * 16).min(n);
         par::each(down * across, self.cost(), |i| {
@@ -72,15 +85,31 @@ impl Gemm {
             let (m, n) = (cut(self.m, row + 1, down) - top, cut(self.n, column + 1, across) - left);
             for part in 0..parts {
                 let first = part * depth;
-                let piece = Gemm { m, n, k: depth.min(self.k - first), ..*self };
+                let piece = Gemm { m, n, k: depth.min(self.k - first), rhs: right, ..*self };
                 let at = |strides: (isize, isize), row: usize, column: usize| {
                     row as isize * strides.0 + column as isize * strides.1
                 };
                 let (to, a) = (dst.by(at(self.dst, top, left)), lhs.by(at(self.lhs, top, first)));
-                let b = rhs.by(at(self.rhs, first, left));
+                let b = rhs.by(at(right, first, left));
                 // SAFETY: within what the caller promises; pieces of the result are disjoint.
                 unsafe { piece.block(to, a, b, add || part > 0) };
             }
+        });
+    }
+
+    /// Copies a right side of columns, in which the crate's loops are slow, as rows with a gap after each.
+    ///
+    /// # Safety
+    /// `rhs` as for [`Gemm::run`], `to` has room for k rows and gaps.
+    unsafe fn turn(&self, rhs: Words, to: Words) {
+        let (stride, step) = (self.rhs.1 as usize, self.n + GAP);
+        let some = (16_384 / step).next_multiple_of(8).max(8);
+        par::pieces(self.k, some, self.n as f64 * 0.4, |from, end| {
+            let rows = end - from;
+            // SAFETY: promised by the caller; rows of the copy are disjoint.
+            let (columns, to) =
+                unsafe { (rhs.at(from).f32s((self.n - 1) * stride + rows), to.at(from * step).f32s_mut(rows * step)) };
+            turn(columns, stride, self.n, rows, to, step);
         });
     }
 
@@ -264,19 +293,20 @@ mod tests {
             };
             let (a, b) = (data(m * k, 2_654_435_761), data(k * n, 2_246_822_519));
             let words = |v: &[f32]| Words(v.as_ptr().cast_mut().cast());
-            for lhs in [(k as isize, 1), (1, m as isize)] {
-                let gemm = Gemm { m, n, k, lhs, rhs: (n as isize, 1), dst: (n as isize, 1) };
+            let (lhs, rhs) = ([(k as isize, 1), (1, m as isize)], [(n as isize, 1), (1, k as isize)]);
+            for (lhs, rhs) in lhs.into_iter().flat_map(|l| rhs.map(|r| (l, r))) {
+                let gemm = Gemm { m, n, k, lhs, rhs, dst: (n as isize, 1) };
                 let results = [(1, 1), (2, 1), (1, 2), gemm.cut(16)].map(|cut| {
                     let mut c = vec![0f32; m * n];
                     // SAFETY: the three vectors have the sizes of the matrices; the result is not shared.
                     unsafe { gemm.in_pieces(cut, Words(c.as_mut_ptr().cast()), words(&a), words(&b), false) };
                     c
                 });
-                assert!(results.iter().all(|c| *c == results[0]), "{m} x {n} x {k}, {lhs:?}");
+                assert!(results.iter().all(|c| *c == results[0]), "{m} x {n} x {k}, {lhs:?}, {rhs:?}");
                 let (row, column) = (m / 2, n / 3);
                 let product = |i: usize| {
                     let x = a[(row as isize * lhs.0 + i as isize * lhs.1) as usize];
-                    x as f64 * b[i * n + column] as f64
+                    x as f64 * b[(i as isize * rhs.0 + column as isize * rhs.1) as usize] as f64
                 };
                 let exact: f64 = (0..k).map(product).sum();
                 let size: f64 = (0..k).map(|i| product(i).abs()).sum();

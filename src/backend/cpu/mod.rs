@@ -1,5 +1,5 @@
-//! The fast CPU path: fused loops over L1-sized blocks, the `gemm` crate, rayon, and instruction sets chosen at run
-//! time. A product of its own for machines without a GPU, and what takes the steps that a GPU does not support.
+//! The fast CPU path: fused loops over L1-sized blocks, the `gemm` crate, threads of its own, and instruction sets chosen
+//! at run time. A product of its own for machines without a GPU, and what takes the steps that a GPU does not support.
 //!
 //! `compile` turns each region into a job, a closure with its memory resolved; `run` calls them in order, each parallel
 //! inside. Results do not depend on the number of threads. What has no fast job runs through the reference.
@@ -24,6 +24,7 @@ mod simd;
 mod source;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod unfold;
 
 use crate::backend::{Backend, BackendKind, BufferId, DeviceInfo, Executable, KernelTime, Pending, Work};
@@ -93,7 +94,7 @@ impl Backend for Cpu {
         DeviceInfo {
             kind: BackendKind::Cpu,
             name: processor_name(),
-            driver: format!("{} threads, {}", rayon::current_num_threads(), simd::describe()),
+            driver: format!("{} threads, {}", pool::threads(), simd::describe()),
             software: false,
         }
     }

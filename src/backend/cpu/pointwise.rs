@@ -32,6 +32,7 @@ pub(super) fn job(bound: &Bound) -> Option<Job> {
     Some(Box::new(move || {
         par::pieces(n, GRAIN, program.cost, |start, end| {
             let mut runner = Runner::new(&program, &args, end - start);
+            runner.stage(start, end);
             // What is joined comes to lie in rows; a block of it is computed beside them.
             let mut beside = Scratch::new(joined * BLOCK);
             let mut targets: Vec<Words> = Vec::with_capacity(program.results.len());

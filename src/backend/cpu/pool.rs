@@ -2,6 +2,7 @@
 //! were needed a moment ago are still awake: steps of a few microseconds are worth sharing, and a training step is a
 //! hundred of them.
 
+use crate::config::config;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::SeqCst};
@@ -44,12 +45,12 @@ struct Pool {
     owner: Mutex<()>,
 }
 
-/// The pool, with as many threads as rayon's, the caller among them.
+/// The pool, the caller among its threads.
 fn pool() -> &'static Pool {
     static POOL: OnceLock<Pool> = OnceLock::new();
     static START: std::sync::Once = std::sync::Once::new();
     let pool = POOL.get_or_init(|| {
-        let threads = rayon::current_num_threads();
+        let threads = threads();
         Pool {
             helpers: (1..threads).map(|_| OnceLock::new()).collect(),
             shares: (0..threads).map(|_| Share { next: AtomicUsize::new(0), end: AtomicUsize::new(0) }).collect(),
@@ -71,9 +72,12 @@ fn pool() -> &'static Pool {
     pool
 }
 
-/// Threads that [`run`] uses.
+/// Threads at most, for numbers that nobody means.
+const MOST: usize = 1024;
+
+/// Threads that [`run`] uses: all cores, if nobody says how many.
 pub(super) fn threads() -> usize {
-    rayon::current_num_threads()
+    config().threads.unwrap_or_else(rayon::current_num_threads).clamp(1, MOST)
 }
 
 /// Runs `f(i)` for `i` in `0..n`, each once, on all threads; on the caller's alone if they are busy with other work. A

@@ -24,6 +24,8 @@ pub(super) enum Op {
     BinaryUnsigned(Binary),
     MulAdd,
     Select,
+    /// A select whose condition is the same in all elements.
+    Choose,
     Convert(Convert),
     /// The words of a random stream; `arg` is the operand with the counter.
     Random {
@@ -208,7 +210,11 @@ impl Compiler<'_> {
                 // There is no arithmetic on f16.
                 (_, DType::U32 | DType::Bool | DType::F16) => Op::BinaryUnsigned(*b),
             },
-            Prim::Select => Op::Select,
+            Prim::Select => match from(0)? {
+                From::Bits(_) | From::UniformArg(_) => Op::Choose,
+                From::Inst(j) if self.drafts[j].uniform => Op::Choose,
+                From::Stream(_) | From::Inst(_) => Op::Select,
+            },
             Prim::Cast(to) => match convert(dtype(0), *to) {
                 Convert::Copy => return from(0),
                 c => Op::Convert(c),
@@ -303,6 +309,19 @@ impl Compiler<'_> {
                 other => fixed.iter().find(|(g, _)| g == other).map_or(0, |(_, s)| *s),
             }
         };
+        // What a choice takes first is computed where the choice is wanted, if nobody else takes it.
+        let mut early: HashMap<usize, usize> = HashMap::new();
+        for (k, f) in wanted.iter().enumerate().filter(|_| self.request.direct) {
+            let From::Inst(i) = f else { continue };
+            match (&self.drafts[*i], self.drafts[*i].args.get(1)) {
+                (Draft { op: Op::Choose, uniform: false, .. }, Some(From::Inst(j)))
+                    if uses[*j] == 1 && !self.drafts[*j].uniform && wanted.iter().position(|g| g == f) == Some(k) =>
+                {
+                    early.insert(*j, k);
+                }
+                _ => {}
+            }
+        }
         let mut left = uses.clone();
         let mut free: Vec<Slot> = Vec::new();
         let mut insts = Vec::new();
@@ -312,7 +331,7 @@ impl Compiler<'_> {
             for (a, f) in args.iter_mut().zip(&draft.args) {
                 *a = slot_of(f, &place);
             }
-            let result = wanted.iter().position(|f| *f == From::Inst(j));
+            let result = wanted.iter().position(|f| *f == From::Inst(j)).or_else(|| early.get(&j).copied());
             let dst = if draft.uniform {
                 fixed.iter().find(|(g, _)| *g == From::Inst(j)).map_or(0, |(_, s)| *s)
             } else if let (Some(k), true) = (result, self.request.direct) {

@@ -149,13 +149,15 @@ impl Task<'_> {
         if repeats == 1 && *length <= BLOCK / 2 && kept.0.len() <= 1 {
             return self.short_rows(outputs, cost);
         }
-        let segments = length.div_ceil(SEGMENT);
+        // What is only read goes by in larger pieces.
+        let segment = if self.direct.is_some() { 4 * SEGMENT } else { SEGMENT };
+        let segments = length.div_ceil(segment);
         let pieces = repeats * segments;
         let ns = (outputs * repeats * length) as f64 * cost;
         if pieces == 1 {
-            let group = (SEGMENT / length).max(1);
+            let group = (segment / length).max(1);
             par::pieces(outputs, group, ns / outputs as f64, |from, to| {
-                let mut runner = Runner::new(self.program, self.args, *length);
+                let mut runner = None;
                 for o in from..to {
                     let acc = self.stretch(&mut runner, kept.position(o), *length);
                     // SAFETY: output `o` belongs to this task.
@@ -165,14 +167,14 @@ impl Task<'_> {
             return;
         }
         let partials: Vec<Mutex<u64>> = (0..outputs * pieces).map(|_| Mutex::new(0)).collect();
-        let group = (SEGMENT / length).max(1);
+        let group = (segment / length).max(1);
         par::pieces(outputs * pieces, group, ns / (outputs * pieces) as f64, |from, to| {
-            let mut runner = Runner::new(self.program, self.args, BLOCK);
+            let mut runner = None;
             for (i, partial) in partials.iter().enumerate().take(to).skip(from) {
                 let (o, piece) = (i / pieces, i % pieces);
                 let (q, s) = (piece / segments, piece % segments);
-                let at = kept.position(o) + folded.position(q) + s * SEGMENT;
-                let acc = self.stretch(&mut runner, at, SEGMENT.min(length - s * SEGMENT));
+                let at = kept.position(o) + folded.position(q) + s * segment;
+                let acc = self.stretch(&mut runner, at, segment.min(length - s * segment));
                 *partial.lock().unwrap_or_else(|e| e.into_inner()) = acc;
             }
         });
@@ -184,12 +186,13 @@ impl Task<'_> {
         }
     }
 
-    /// Folds `len` consecutive elements.
-    fn stretch(&self, runner: &mut Runner, start: usize, len: usize) -> u64 {
+    /// Folds `len` consecutive elements, with a runner that is made when it is needed.
+    fn stretch<'r>(&'r self, runner: &mut Option<Runner<'r>>, start: usize, len: usize) -> u64 {
         if let Some(elements) = self.direct {
             // SAFETY: inside the operand.
             return unsafe { self.fold.block(elements.at(start), len) };
         }
+        let runner = runner.get_or_insert_with(|| Runner::new(self.program, self.args, BLOCK));
         let mut acc = self.fold.start();
         let mut done = 0;
         while done < len {

@@ -4,7 +4,7 @@
 use super::lanes;
 use super::memory::Words;
 use super::program::{BLOCK, Inst, Op, Program, Stream, Uniform};
-use super::source::Arg;
+use super::source::{Arg, FEW_ROWS};
 use crate::ir::Unary;
 use std::cell::RefCell;
 
@@ -58,6 +58,8 @@ pub(super) struct Runner<'a> {
     args: &'a [Arg],
     /// Keeps the registers that `slots` points into.
     _scratch: Scratch,
+    /// Keeps what [`Runner::stage`] has gathered.
+    staged: Vec<Scratch>,
     /// Where each slot is for the current block.
     slots: Vec<Words>,
     /// For each stream, where it lies if it can be read in place.
@@ -82,9 +84,25 @@ impl<'a> Runner<'a> {
                 Stream::Arg { .. } | Stream::Accumulator => None,
             })
             .collect();
-        let mut runner = Runner { program, args, _scratch: scratch, slots, direct };
+        let mut runner = Runner { program, args, _scratch: scratch, staged: Vec::new(), slots, direct };
         runner.fill_uniforms(width.min(BLOCK));
         runner
+    }
+
+    /// Gathers the elements `start .. end` of operands that are better gathered many rows at a time. Until the next call,
+    /// blocks lie inside of that range.
+    pub(super) fn stage(&mut self, start: usize, end: usize) {
+        self.staged.clear();
+        for (stream, direct) in self.program.streams.iter().zip(&mut self.direct) {
+            let Stream::Arg { arg, copied: false } = stream else { continue };
+            let arg = &self.args[*arg];
+            if arg.turns() && end - start >= FEW_ROWS * arg.row_len() {
+                let mut scratch = Scratch::new(end - start);
+                arg.gather(start, bytemuck::cast_slice_mut(scratch.f32s(end - start)));
+                *direct = Some(scratch.ptr().by(-(start as isize)));
+                self.staged.push(scratch);
+            }
+        }
     }
 
     /// Where all the elements of a program's only result lie, if it does nothing and reads them in place.
@@ -158,7 +176,8 @@ impl<'a> Runner<'a> {
     }
 
     /// # Safety
-    /// Every slot that the instruction names has `n` words; its destination is none of its sources (by `allocate`).
+    /// Every slot that the instruction names has `n` words; its destination is none of its sources (by `allocate`), but
+    /// for a choice's.
     unsafe fn execute(&self, inst: &Inst, start: usize, n: usize) {
         let slot = |i: usize| self.slots[inst.args[i] as usize];
         let dst = self.slots[inst.dst as usize];
@@ -181,6 +200,13 @@ impl<'a> Runner<'a> {
                 Op::BinaryInt(op) => lanes::binary_i32(op, dst.u32s_mut(n), slot(0).u32s(n), slot(1).u32s(n)),
                 Op::BinaryUnsigned(op) => lanes::binary_u32(op, dst.u32s_mut(n), slot(0).u32s(n), slot(1).u32s(n)),
                 Op::MulAdd => lanes::mul_add(dst.f32s_mut(n), slot(0).f32s(n), slot(1).f32s(n), slot(2).f32s(n)),
+                Op::Choose => {
+                    let from = if *slot(0).0 != 0 { slot(1) } else { slot(2) };
+                    // The value may have been computed where it is wanted.
+                    if from.0 != dst.0 {
+                        dst.u32s_mut(n).copy_from_slice(from.u32s(n));
+                    }
+                }
                 Op::Select => lanes::select(dst.u32s_mut(n), slot(0).u32s(n), slot(1).u32s(n), slot(2).u32s(n)),
                 Op::Convert(c) => lanes::convert(c, dst.u32s_mut(n), slot(0).u32s(n)),
                 Op::Random { arg, stream } => {

@@ -2,12 +2,16 @@
 //! in place, others are gathered. Also the check that a view stays inside its buffer, on which all kernels rely.
 
 use super::memory::{Buffer, Words};
+use super::turn::turn;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ir::Type;
 use crate::plan::{Operand, Region, Source};
 use crate::shape::View;
 use std::sync::Arc;
+
+/// Rows of a turned view that are worth a loop of their own.
+pub(super) const FEW_ROWS: usize = 4;
 
 /// An operand whose buffer is resolved and whose view is known to lie inside.
 #[derive(Debug, Clone)]
@@ -66,6 +70,23 @@ impl Arg {
         }
     }
 
+    /// Where the memory begins. Not for `Iota`.
+    fn base(&self) -> Words {
+        self.buffer.as_ref().map_or(Words(std::ptr::dangling_mut()), |b| b.words_ptr())
+    }
+
+    /// True if the rows of the view are columns of the memory: many rows are better gathered together.
+    pub(super) fn turns(&self) -> bool {
+        let rank = self.shape.len();
+        let last = self.strides.last().copied().unwrap_or(0);
+        rank >= 2 && self.strides[rank - 2] == 1 && last > 1 && self.buffer.is_some() && self.dtype != DType::F16
+    }
+
+    /// Elements of a row of the view, its dimensions collapsed.
+    pub(super) fn row_len(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
     /// The place where the elements lie one after the other in row-major order, if they do.
     pub(super) fn direct(&self) -> Option<Words> {
         (self.buffer.is_some() && self.view.is_contiguous()).then(|| self.origin())
@@ -102,9 +123,22 @@ impl Arg {
         let mut column = start % inner;
         let mut done = 0;
         while done < out.len() {
-            let len = (inner - column).min(out.len() - done);
-            self.segment(position, stride, &mut out[done..done + len]);
-            done += len;
+            // Whole rows that are columns of the memory are turned together.
+            let rows = if self.turns() && !deep && column == 0 { (out.len() - done) / inner } else { 0 };
+            let rows = if rows > 0 { rows.min(self.shape[rank - 2] - index[rank - 2]) } else { 0 };
+            if rows >= FEW_ROWS {
+                let to = bytemuck::cast_slice_mut(&mut out[done..done + rows * inner]);
+                // SAFETY: these elements and what lies between them are inside the view, which was checked.
+                let from = unsafe { self.base().by(position).f32s((inner - 1) * stride as usize + rows) };
+                turn(from, stride as usize, inner, rows, to, inner);
+                done += rows * inner;
+                position += rows as isize - 1;
+                index[rank - 2] += rows - 1;
+            } else {
+                let len = (inner - column).min(out.len() - done);
+                self.segment(position, stride, &mut out[done..done + len]);
+                done += len;
+            }
             if done == out.len() {
                 break;
             }

@@ -12,6 +12,13 @@ fn split(mean: f64) -> (f32, f32) {
     (hi, (mean - hi as f64) as f32)
 }
 
+/// The variance from the sum of the squares of `x - hi`, where the mean is `hi + lo`. No digits are lost: floats vary by
+/// at least about as much as their mean is from a float.
+fn variance(squares: f64, count: f64, lo: f32) -> f64 {
+    let var = squares / count - lo as f64 * lo as f64;
+    if var < 0.0 { 0.0 } else { var }
+}
+
 pub(super) fn layer_norm(dense: &Dense, eps: f64) -> Option<Job> {
     let d = dense.clone();
     let [rows, n] = d.shape(0)[..] else { return None };
@@ -26,7 +33,7 @@ pub(super) fn layer_norm(dense: &Dense, eps: f64) -> Option<Job> {
                 let pivot = row::pivot(x);
                 let mean = pivot as f64 + row::sum_from(x, pivot) / n as f64;
                 let (hi, lo) = split(mean);
-                let rstd = 1.0 / (row::squares(x, hi, lo) / n as f64 + eps).sqrt();
+                let rstd = 1.0 / (variance(row::squares(x, hi), n as f64, lo) + eps).sqrt();
                 row::normalize(out, x, hi, lo, rstd as f32, w, b);
                 // SAFETY: as above.
                 unsafe {
@@ -173,8 +180,8 @@ pub(super) fn batch_norm(dense: &Dense, eps: f64) -> Option<Job> {
             let mean = pivot.unwrap_or(0.0) as f64 + total / p.count();
             let (hi, lo) = split(mean);
             let mut squares = 0.0;
-            stretches!(p, c, own, [d.arg(0)], |x| squares += row::squares(x, hi, lo));
-            let var = squares / p.count();
+            stretches!(p, c, own, [d.arg(0)], |x| squares += row::squares(x, hi));
+            let var = variance(squares, p.count(), lo);
             let scale = (w[c] as f64 / (var + eps).sqrt()) as f32;
             match (own, result) {
                 (Some([x]), Some(y)) => {

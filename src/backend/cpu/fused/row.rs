@@ -27,9 +27,9 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// The sum of squares of `(x - hi) - lo`.
-    pub(super) fn squares(x: &[f32], hi: f32, lo: f32) -> f64 {
-        sum_of!(64, |x| total: ((x - hi) - lo) * ((x - hi) - lo))
+    /// The sum of squares of `x - hi`.
+    pub(super) fn squares(x: &[f32], hi: f32) -> f64 {
+        sum_of!(64, |x| total: (x - hi) * (x - hi))
     }
 }
 
