@@ -22,26 +22,39 @@ impl Clip {
     }
 }
 
+/// Tensors of at most this many elements are joined before their squares are summed: a launch for each costs more than a copy.
+const SMALL: usize = 1024;
+/// Fewer tensors than this are not joined.
+const FEW: usize = 6;
+
 /// L2 norm of all tensors as one vector, a scalar.
 #[track_caller]
 pub fn global_norm(grads: &[&Tensor]) -> Tensor {
-    let sums: Vec<Tensor> = grads.iter().map(|g| g.square().sum(&[], false)).collect();
+    let (small, large): (Vec<&Tensor>, Vec<&Tensor>) = grads.iter().partition(|g| g.elems() <= SMALL);
+    let squares = |t: &Tensor| t.square().sum(&[], false);
+    let mut sums: Vec<Tensor> = large.into_iter().map(squares).collect();
+    match small.len() {
+        0..FEW => sums.extend(small.into_iter().map(squares)),
+        _ => sums.push(squares(&joined(&small))),
+    }
     total(sums).sqrt()
 }
 
-/// The sum of scalars. A kernel binds only a few operands, and fusion would put any tree of additions into one: more
-/// scalars than `FEW` are joined to vectors and these summed, which keeps every region small.
+/// All elements in a row.
 #[track_caller]
-pub(crate) fn total(mut parts: Vec<Tensor>) -> Tensor {
-    const FEW: usize = 6;
-    while parts.len() > FEW {
-        let sum = |group: &[Tensor]| {
-            let joined: Vec<Tensor> = group.iter().map(|t| t.reshape([1])).collect();
-            Tensor::cat(&joined.iter().collect::<Vec<_>>(), 0).sum(&[], false)
-        };
-        parts = parts.chunks(FEW).map(sum).collect();
+fn joined(parts: &[&Tensor]) -> Tensor {
+    let flat: Vec<Tensor> = parts.iter().map(|t| t.reshape([t.elems()])).collect();
+    Tensor::cat(&flat.iter().collect::<Vec<_>>(), 0)
+}
+
+/// The sum of scalars. A kernel binds only a few operands, and fusion would put any tree of additions into one: more
+/// scalars than `FEW` are joined to a vector and this is summed, which keeps every region small.
+#[track_caller]
+pub(crate) fn total(parts: Vec<Tensor>) -> Tensor {
+    match parts.len() {
+        0..FEW => parts[1..].iter().fold(parts[0].clone(), |a, b| a + b),
+        _ => joined(&parts.iter().collect::<Vec<_>>()).sum(&[], false),
     }
-    parts[1..].iter().fold(parts[0].clone(), |a, b| a + b)
 }
 
 /// g * min(1, max_norm / (norm + 1e-6)). Returns the clipped gradients and the norm of order `p` (may be infinite) of

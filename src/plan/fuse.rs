@@ -10,12 +10,15 @@ use crate::plan::items::{Arg, Base, Items};
 use crate::plan::regions::{Cluster, operands, region, view_in};
 use crate::plan::{Caps, Limits, RegionKind, SlotId};
 use crate::shape::Shape;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest epilogue or prologue, in items: beyond it kernels would run out of registers, and compile slowly.
 pub(super) const MAX_ATTACHED: usize = 32;
 /// Largest pointwise cluster, in items, for the same reasons.
 pub(super) const MAX_CLUSTER: usize = 64;
+
+/// Up to how many elements the launch of a kernel costs more than its work.
+const SMALL: usize = 64 << 10;
 
 /// What fusion made of the items.
 pub(super) struct Clusters {
@@ -73,6 +76,7 @@ pub(super) fn fuse(items: &Items, limits: Limits, on: bool, accepts: &dyn Fn(&Cl
         f.prologues();
         f.edges();
         f.siblings();
+        f.small_results();
         f.joins();
     }
     f.sorted()
@@ -298,6 +302,24 @@ impl Fuser<'_> {
             let legal = cluster.kind == RegionKind::Pointwise && cluster.members.len() <= MAX_CLUSTER;
             if legal && self.small(&cluster) && !self.reaches(home, self.of[c]) && !self.reaches(self.of[c], home) {
                 self.replace(home, cluster);
+            }
+        }
+    }
+
+    /// Merges small pointwise clusters of one size that do nothing but compute results of the graph, and scalars: their launches
+    /// cost more than their work. The updates of a network's small parameters become a few regions.
+    fn small_results(&mut self) {
+        let mut homes: BTreeMap<usize, usize> = BTreeMap::new();
+        for i in 0..self.items.items.len() {
+            let c = self.of[i];
+            let Some(cluster) = self.clusters[c].as_ref().filter(|x| x.kind == RegionKind::Pointwise) else { continue };
+            let elems = cluster.shape.elems();
+            let escapes = |&m: &usize| self.uses.escapes[m] || !self.leaves(m, &cluster.members);
+            if elems == 1 || (elems <= SMALL && cluster.members.iter().all(escapes)) {
+                if let Some(&home) = homes.get(&elems) {
+                    self.merge(home, c);
+                }
+                homes.insert(elems, self.of[i]);
             }
         }
     }
