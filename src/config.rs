@@ -34,6 +34,12 @@ pub const KNOBS: &[Knob] = &[
     knob("KILN_SERIAL", "0|1", "0", "submit and wait after every dispatch"),
     knob("KILN_TRACE", "FILE", "", "write the timeline of runs to this file"),
     knob("KILN_REQUIRE_ADAPTER", "0|1", "0", "device tests fail instead of being skipped where there is no adapter"),
+    knob(
+        "KILN_TUNING",
+        "0|DIR",
+        "the user's cache folder",
+        "where `kiln tune` keeps its picks; 0: neither read nor written",
+    ),
     knob("KILN_THREADS", "1..", "all cores", "threads of the CPU path"),
 ];
 
@@ -62,6 +68,8 @@ pub struct Config {
     pub trace: Option<PathBuf>,
     /// `KILN_REQUIRE_ADAPTER`
     pub require_adapter: bool,
+    /// `KILN_TUNING`; 0 is kept as it is.
+    pub tuning: Option<PathBuf>,
     /// `KILN_THREADS`
     pub threads: Option<usize>,
 }
@@ -83,9 +91,31 @@ impl Config {
             serial: flag("KILN_SERIAL"),
             trace: text("KILN_TRACE").map(PathBuf::from),
             require_adapter: flag("KILN_REQUIRE_ADAPTER"),
+            tuning: text("KILN_TUNING").map(PathBuf::from),
             threads: text("KILN_THREADS").and_then(|v| v.parse().ok()).filter(|&n| n > 0),
         }
     }
+}
+
+impl Config {
+    /// The folder of tuning files; `None` if tuning is switched off, or the system names no place for such files.
+    pub fn tuning_dir(&self) -> Option<PathBuf> {
+        match &self.tuning {
+            Some(dir) if dir.as_os_str() == "0" => None,
+            Some(dir) => Some(dir.clone()),
+            None => cache_dir().map(|dir| dir.join("kiln").join("tuning")),
+        }
+    }
+}
+
+/// Where this system keeps what programs can make again.
+fn cache_dir() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    if cfg!(windows) {
+        return var("LOCALAPPDATA");
+    }
+    let home = |part: &str| var("HOME").map(|home| home.join(part));
+    if cfg!(target_os = "macos") { home("Library/Caches") } else { var("XDG_CACHE_HOME").or_else(|| home(".cache")) }
 }
 
 /// Gives Mesa's window-system code the directory that it looks for, where there is none: without it every start on a

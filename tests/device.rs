@@ -26,3 +26,5 @@ mod recurrence;
 mod saturation;
 #[path = "device/steps.rs"]
 mod steps;
+#[path = "device/variants.rs"]
+mod variants;

@@ -1,11 +1,13 @@
 //! `Device`: which backend runs the plans, and which one takes what it cannot. Opening one says what was chosen and why.
 
 use crate::backend::cpu::Cpu;
+use crate::backend::gpu::tuning::{self, Tuning};
 use crate::backend::gpu::{AdapterClass, Gpu, Request, adapters};
 use crate::backend::reference::Reference;
 use crate::backend::{Backend, DeviceInfo};
 use crate::error::Result;
 use crate::plan::{Caps, Place};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A backend to run plans on, with the CPU path behind it. Clones share it.
@@ -61,6 +63,38 @@ impl Device {
     /// A device made of these backends: for tests, and for backends from outside.
     pub fn with(device: Arc<dyn Backend>, host: Option<Arc<dyn Backend>>, reason: impl Into<String>) -> Device {
         Device { device, host, reason: reason.into() }
+    }
+
+    /// This device with the variants that `kiln tune` picked for this adapter, as far as they are still about it; itself where there
+    /// are none. A file that cannot be used is said and not used.
+    pub fn tuned(self) -> Device {
+        let info = self.info();
+        match self.device.gpu().and_then(|_| tuning::path(&info)) {
+            Some(path) => self.tuned_by(&path),
+            None => self,
+        }
+    }
+
+    /// As [`Device::tuned`], by this file.
+    pub fn tuned_by(self, path: &Path) -> Device {
+        let info = self.info();
+        let Some(gpu) = self.device.gpu() else { return self };
+        match Tuning::read(path, &info) {
+            Ok(Some(file)) => {
+                log::info!("{} tuned picks of {}", file.entries.len(), path.display());
+                Device { device: Arc::new(gpu.with_picks(file.picks())), ..self }
+            }
+            Ok(None) => self,
+            Err(why) => {
+                log::warn!("the tuning file {} {why}; it is not used (`kiln tune` makes a new one)", path.display());
+                self
+            }
+        }
+    }
+
+    /// The device as a WebGPU adapter, if it is one.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.device.gpu()
     }
 
     /// Why this device and no other.

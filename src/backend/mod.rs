@@ -129,6 +129,10 @@ pub enum Work<'a> {
 pub trait Backend: Caps + Send + Sync {
     /// Who this is.
     fn info(&self) -> DeviceInfo;
+    /// This backend as a WebGPU adapter, if it is one.
+    fn gpu(&self) -> Option<&gpu::Gpu> {
+        None
+    }
     /// This backend as what the planner may know of it.
     fn as_caps(&self) -> &dyn Caps;
     /// New memory of this size, holding zeros (sizes of 0 are allowed).

@@ -4,6 +4,7 @@
 pub mod peaks;
 pub mod report;
 pub mod steps;
+pub mod variants;
 pub mod workloads;
 
 use crate::backend::{BackendKind, Device, Program, Store};
@@ -168,6 +169,11 @@ fn compare(case: &dyn Case, device: &Prepared, judge: &Device) -> Result<f64> {
         }
     }
     Ok(worst)
+}
+
+/// A case, compiled but not run: for its plan.
+pub fn compile(case: &dyn Case, device: &Device) -> Result<Program> {
+    Ok(case.prepare(device)?.program)
 }
 
 /// Checks and times one case on one device.

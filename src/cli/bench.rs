@@ -29,9 +29,13 @@ pub struct BenchArgs {
     /// Do not compare the results with another backend first (the reference is slow on the large ones).
     #[arg(long)]
     no_check: bool,
+    /// Instead of the workloads, time every variant of every kernel that they run on this adapter, each checked against the
+    /// reference: which one the built-in pick is, and how far from the best. `kiln tune` keeps the best for a model's shapes.
+    #[arg(long, conflicts_with_all = ["report", "compare"])]
+    variants: bool,
     /// Print one JSON object instead of a table.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Write the report to this file too, to be compared later or shown to others.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -43,6 +47,8 @@ pub struct BenchArgs {
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<()> {
     let device = Device::open(&args.device)?;
+    // Variants are compared with the built-in picks, workloads run as training would.
+    let device = if args.variants { device } else { device.tuned() };
     let info = device.info();
     let effort =
         Effort { samples: args.samples, sample_time: Duration::from_millis(args.sample_ms), check: !args.no_check };
@@ -51,6 +57,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         let names: Vec<String> = bench::cases().iter().map(|c| c.name().to_string()).collect();
         let detail = format!("no workload has this in its name; there are {}", names.join(", "));
         return Err(Error::input(format!("filter {:?}", args.filter), detail));
+    }
+    if args.variants {
+        return super::variants::run(args, &device, &chosen, &effort);
     }
     let old = args.compare.as_deref().map(Report::read).transpose()?;
     let mut peaks = Peaks::measure(&device, &effort)?;

@@ -16,6 +16,8 @@ pub mod knobs;
 pub mod predict;
 pub mod runs;
 pub mod train;
+pub mod tune;
+mod variants;
 
 use crate::error::Result;
 use clap::{Parser, Subcommand};
@@ -43,6 +45,7 @@ enum Command {
     Devices(devices::DevicesArgs),
     Check(check::CheckArgs),
     Bench(bench::BenchArgs),
+    Tune(tune::TuneArgs),
     Knobs(knobs::KnobsArgs),
 }
 
@@ -94,6 +97,7 @@ fn run(command: &Command) -> Result<Outcome> {
         Command::Devices(args) => devices::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args).map(|()| Outcome::Good),
+        Command::Tune(args) => tune::run(args),
         Command::Knobs(args) => knobs::run(args),
     }
 }
@@ -111,9 +115,9 @@ pub struct DeviceArg {
 }
 
 impl DeviceArg {
-    /// Opens the device.
+    /// Opens the device, with what `kiln tune` picked for it.
     pub fn open(&self) -> Result<crate::backend::Device> {
-        crate::backend::Device::open(&self.device)
+        Ok(crate::backend::Device::open(&self.device)?.tuned())
     }
 }
 

@@ -236,6 +236,14 @@ impl Trainer {
         }
     }
 
+    /// Compiles what training and evaluation by batches of this size run, and returns all of it.
+    pub fn prepare_all(&mut self, fields: &[Field], batch: usize) -> Result<Vec<&Program>> {
+        self.prepare(fields, batch)?;
+        self.prepare_eval(fields, batch)?;
+        let eval = self.evals.get(&batch);
+        Ok(self.update_programs(batch).into_iter().chain(eval).collect())
+    }
+
     /// Gives first contents to what is not in the store yet.
     fn fill(&mut self, specs: Vec<ParamSpec>) -> Result<()> {
         let new: Vec<ParamSpec> = specs.into_iter().filter(|s| !self.store.contains(&s.name)).collect();

@@ -3,23 +3,12 @@
 
 use crate::counting::{Counting, allocations};
 use crate::raw;
+use crate::variants::device;
 use kiln::ir::Type;
 use kiln::{DType, Device, HostTensor, Program, Shape, Store};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Any adapter, or nothing where there need not be one.
-fn device() -> Option<Device> {
-    match Device::open("gpu").or_else(|_| Device::open("software")) {
-        Ok(device) => Some(device),
-        Err(e) if !kiln::config::config().require_adapter => {
-            eprintln!("not run: {e}");
-            None
-        }
-        Err(e) => panic!("{e}"),
-    }
-}
 
 /// A chain of products of 8 x 8 that is `n` launches long.
 fn chain(device: &Device, n: usize) -> Program {

@@ -1,7 +1,9 @@
 //! `GpuCaps`: what kernel selection may know of an adapter. Pure data, no wgpu type, so that selection is tested
 //! without a device.
 
+use super::kernels::candidates::Picks;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What sort of processor an adapter is. Defaults of kernel variants go by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,8 +41,10 @@ pub struct GpuCaps {
     pub image_rows: u32,
     /// True if shaders may use f16.
     pub f16: bool,
-    /// Variants that a tuning file (or a test) wants instead of the default: kernel stem -> variant.
+    /// Variants that a test or a measurement wants for all regions instead of the default: kernel stem -> variant.
     pub variants: BTreeMap<String, String>,
+    /// What a tuning file wants for single regions.
+    pub picks: Arc<Picks>,
 }
 
 impl GpuCaps {
@@ -58,6 +62,7 @@ impl GpuCaps {
             image_rows: 8192,
             f16: false,
             variants: BTreeMap::new(),
+            picks: Arc::default(),
         }
     }
 
@@ -71,7 +76,7 @@ impl GpuCaps {
         self.class == AdapterClass::Software
     }
 
-    /// The variant that the tuning table or a test asks for, if any.
+    /// The variant that is asked for, if any.
     pub fn wanted(&self, stem: &str) -> Option<&str> {
         self.variants.get(stem).map(String::as_str)
     }

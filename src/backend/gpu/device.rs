@@ -121,6 +121,7 @@ fn caps_of(adapter: &wgpu::Adapter) -> GpuCaps {
         image_rows: limits.max_texture_dimension_2d,
         f16: features.contains(wgpu::Features::SHADER_F16),
         variants: Default::default(),
+        picks: Default::default(),
     }
 }
 

@@ -14,6 +14,7 @@ mod record;
 pub mod recording;
 #[cfg(test)]
 mod tests;
+pub mod tuning;
 
 pub use caps::{AdapterClass, GpuCaps};
 pub use device::{Adapter, Request, adapters, choose};
@@ -25,7 +26,9 @@ use crate::plan::{Caps, Limits, Region, RegionKind};
 use buffers::Buffers;
 use device::Device;
 use kernels::Mutation;
+use kernels::candidates::Picks;
 use pipelines::Pipelines;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -64,7 +67,8 @@ impl GpuShared {
 /// A WebGPU adapter as a backend.
 pub struct Gpu {
     shared: Arc<GpuShared>,
-    pipelines: Pipelines,
+    pipelines: Arc<Pipelines>,
+    caps: GpuCaps,
 }
 
 impl Gpu {
@@ -79,17 +83,31 @@ impl Gpu {
             reports: AtomicBool::new(false),
             sites: Mutex::default(),
         };
-        Ok(Gpu { shared: Arc::new(shared), pipelines: Pipelines::default() })
+        let caps = shared.device.caps.clone();
+        Ok(Gpu { shared: Arc::new(shared), pipelines: Arc::default(), caps })
     }
 
     /// This device with a deliberate fault in a kernel's text, for tests of tests. Shares memory with `self`.
     pub fn mutated(&self, mutation: Mutation) -> Gpu {
-        Gpu { shared: self.shared.clone(), pipelines: Pipelines::mutated(mutation) }
+        let pipelines = Arc::new(Pipelines::mutated(mutation));
+        Gpu { shared: self.shared.clone(), pipelines, caps: self.caps.clone() }
+    }
+
+    /// This device with these picks for single regions in place of what it had. Shares memory and pipelines with `self`.
+    pub fn with_picks(&self, picks: Picks) -> Gpu {
+        let caps = GpuCaps { picks: Arc::new(picks), ..self.caps.clone() };
+        Gpu { shared: self.shared.clone(), pipelines: self.pipelines.clone(), caps }
+    }
+
+    /// This device with these variants for all regions: kernel stem -> variant. Shares memory and pipelines with `self`.
+    pub fn with_variants(&self, variants: BTreeMap<String, String>) -> Gpu {
+        let caps = GpuCaps { variants, ..self.caps.clone() };
+        Gpu { shared: self.shared.clone(), pipelines: self.pipelines.clone(), caps }
     }
 
     /// What kernel selection knows of this adapter.
     pub fn gpu_caps(&self) -> &GpuCaps {
-        &self.shared.device.caps
+        &self.caps
     }
 
     /// Number of pipelines compiled so far.
@@ -127,7 +145,15 @@ impl Caps for Gpu {
 
 impl Backend for Gpu {
     fn info(&self) -> DeviceInfo {
-        self.shared.device.info.clone()
+        let mut info = self.shared.device.info.clone();
+        if !self.caps.picks.is_empty() {
+            // Part of who computes: other picks add in another order, and a resumed run says so.
+            info.driver += &format!(", {}", tuning::name(&self.caps.picks));
+        }
+        info
+    }
+    fn gpu(&self) -> Option<&Gpu> {
+        Some(self)
     }
     fn as_caps(&self) -> &dyn Caps {
         self
@@ -160,7 +186,7 @@ impl Backend for Gpu {
         Ok(Box::new(self.shared.buffers.read(&self.shared.device, &from, bytes)?))
     }
     fn compile(&self, work: &[Work]) -> Result<Box<dyn Executable>> {
-        Ok(Box::new(record::GpuRun::new(&self.shared, &self.pipelines, work)?))
+        Ok(Box::new(record::GpuRun::new(&self.shared, &self.pipelines, &self.caps, work)?))
     }
     fn sync(&self) -> Result<()> {
         self.shared.wait()

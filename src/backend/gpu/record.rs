@@ -3,9 +3,9 @@
 
 use crate::backend::gpu::GpuShared;
 use crate::backend::gpu::buffers::Readback;
-use crate::backend::gpu::caps::AdapterClass;
+use crate::backend::gpu::caps::{AdapterClass, GpuCaps};
 use crate::backend::gpu::device::Device;
-use crate::backend::gpu::kernels::{self, Bind, Grid, KernelCall};
+use crate::backend::gpu::kernels::{self, Bind, Grid, KernelCall, candidates};
 use crate::backend::gpu::pipelines::{Pipeline, Pipelines};
 use crate::backend::gpu::recording::Recording;
 use crate::backend::gpu::{buffers, profile};
@@ -116,7 +116,7 @@ impl Space<u64, u64> {
 }
 
 impl GpuRun {
-    pub(super) fn new(shared: &Arc<GpuShared>, pipelines: &Pipelines, work: &[Work]) -> Result<GpuRun> {
+    pub(super) fn new(shared: &Arc<GpuShared>, pipelines: &Pipelines, caps: &GpuCaps, work: &[Work]) -> Result<GpuRun> {
         let device = &shared.device;
         let mut prepared: Vec<(Option<Prepared>, Option<Item>)> = Vec::new();
         let mut scratch = Space::default();
@@ -132,7 +132,8 @@ impl GpuRun {
                     }
                 }
                 Work::Run { region, .. } => {
-                    let calls = kernels::select(region, &device.caps).map_err(|why| {
+                    say_pick(region, caps);
+                    let calls = kernels::select(region, caps).map_err(|why| {
                         Error::internal("gpu compile", format!("{:?} region without a kernel: {why}", region.kind))
                     })?;
                     calls.iter().for_each(|c| scratch.add(c));
@@ -165,6 +166,18 @@ impl GpuRun {
         device.fault.check(&device.info.name)?;
         let splits = split(device.caps.class, &items);
         Ok(GpuRun { shared: shared.clone(), items, splits })
+    }
+}
+
+/// Says what a tuning file wants for this region, if it says something.
+fn say_pick(region: &Region, caps: &GpuCaps) {
+    match candidates::picked(region, caps) {
+        Some((variant, Ok(_))) => log::info!("tuned: {variant} for {}", candidates::describe(region)),
+        Some((variant, Err(why))) => {
+            let what = candidates::describe(region);
+            log::warn!("the tuning file's {variant} for {what} is not used: {why}; `kiln tune` measures again");
+        }
+        None => {}
     }
 }
 

@@ -193,7 +193,7 @@ fn run_region(memory: &mut Memory, region: &Region, args: &[Option<BufferId>], o
         .args
         .iter()
         .zip(args)
-        .map(|(operand, buffer)| gather(memory, operand, *buffer))
+        .map(|(operand, buffer)| gather(operand, buffer.map(|id| memory.get(id)).transpose()?.map(|w| &w[..])))
         .collect::<Result<_>>()?;
     let results = eval(&region.body, &gathered, Precision::F32)?;
     for (result, &buffer) in results.iter().zip(outs) {
@@ -208,13 +208,12 @@ fn run_region(memory: &mut Memory, region: &Region, args: &[Option<BufferId>], o
     Ok(())
 }
 
-/// A dense copy of what an operand shows.
-fn gather(memory: &Memory, operand: &Operand, buffer: Option<BufferId>) -> Result<Array> {
+/// A dense copy of what an operand shows of the words of its slot.
+pub fn gather(operand: &Operand, slot: Option<&[u32]>) -> Result<Array> {
     let positions = positions(&operand.view);
-    let words = match (operand.source, buffer) {
+    let words = match (operand.source, slot) {
         (Source::Iota, _) => positions.into_iter().map(|p| p as u32).collect(),
-        (Source::Slot(_), Some(id)) => {
-            let words = memory.get(id)?;
+        (Source::Slot(_), Some(words)) => {
             let half = operand.dtype == DType::F16;
             let read = |p: isize| {
                 let p = usize::try_from(p).ok()?;

@@ -7,6 +7,7 @@ pub mod argmax;
 pub mod attention;
 pub mod batch_norm;
 mod call;
+pub mod candidates;
 pub mod check_index;
 mod choice;
 pub mod conv2d;
@@ -175,6 +176,15 @@ pub fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String
     if region.outs.iter().all(|o| o.ty.shape.elems() == 0) {
         return Ok(Vec::new());
     }
+    // A pick of a tuning file that no longer fits is none; compiling says so.
+    match candidates::picked(region, caps) {
+        Some((_, Ok(calls))) => Ok(calls),
+        _ => plain(kernel, region, caps),
+    }
+}
+
+/// The calls that a kernel chooses without tuning, if the adapter binds as many buffers.
+fn plain(kernel: &KernelInfo, region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let calls = selected(kernel, region, caps)?;
     for call in &calls {
         let buffers = call.bindings.iter().filter(|b| !matches!(b, Bind::Image { .. })).count();
@@ -200,8 +210,16 @@ fn selected(kernel: &KernelInfo, region: &Region, caps: &GpuCaps) -> Result<Vec<
     Ok(calls)
 }
 
+/// Under this name of a variant, [`BODY`] asks for no kernel of any composite.
+pub const COMPOSITES: &str = "composites";
+/// See [`COMPOSITES`].
+pub const BODY: &str = "body";
+
 /// `Ok` if there is a kernel for this call on these argument types, else why not.
 pub fn takes(call: &Call, args: &[Type], caps: &GpuCaps) -> Result<(), String> {
+    if caps.wanted(COMPOSITES) == Some(BODY) {
+        return Err("bodies were asked for".into());
+    }
     (composite(call.composite.name())?.takes)(call, args, caps)
 }
 
