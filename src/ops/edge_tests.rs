@@ -148,6 +148,24 @@ fn pooling_windows_that_reach_beyond_the_padding() {
     assert_eq!(outs[0], (vec![1, 1], vec![8.0]));
 }
 
+/// Pooling runs before a rectifier that it follows; `+ 0` in between hides the rectifier from it.
+#[test]
+fn pooling_and_rectifiers_change_places() {
+    let inf = f32::INFINITY;
+    let windows = [[-1.0, -2.0, -3.0, -1.0], [0.0, -0.0, -5.0, 0.0], [2.0, 2.0, 1.0, -inf], [inf, 1.0, 0.0, inf]];
+    let windows = [&windows[..], &[[-inf; 4], [f32::NAN, 1.0, -1.0, 2.0], [1e-40, 0.0, -1e-40, -1.0]]].concat();
+    for floor in [0.0, 0.5] {
+        let outs = run(&[7, 1, 2, 2], &windows.concat(), |x| {
+            let clamped = x.le(&x.like(floor)).select(&x.like(floor), x);
+            let both = [clamped.max_pool(&Pool::new([2, 2])), (&clamped + 0.0).max_pool(&Pool::new([2, 2]))];
+            let weight = x.builder().iota(7).cast(DType::F32).reshape([7, 1, 1, 1]) + 1.0;
+            let grad = |y: &Tensor| crate::grad::grad(&(y * &weight).sum(&[], false), &[x]).remove(0);
+            both.iter().flat_map(|y| [y.clone(), grad(y)]).collect()
+        });
+        assert_eq!(format!("{:?}", outs[..2].to_vec()), format!("{:?}", outs[2..].to_vec()), "floor {floor}");
+    }
+}
+
 #[test]
 fn places_of_maxima() {
     let data = [1.0, 5.0, 5.0, 2.0, 0.0, 5.0, -1.0, -1.0, f32::NEG_INFINITY];

@@ -1,9 +1,9 @@
 //! torch's pooling functions over one, two or three spatial dimensions, batched or not. They only normalise options:
 //! the windows themselves are the composites of `pool.rs`.
 
-use crate::dtype::DType;
+use crate::dtype::{DType, Scalar};
 use crate::error::Loc;
-use crate::ir::Tensor;
+use crate::ir::{Binary, Prim, Tensor, Value};
 use crate::ops::pool::{MaxPool, SumPool};
 use std::panic::Location;
 
@@ -114,6 +114,13 @@ impl Tensor {
     /// the first maximum of a window in row-major order. NaN wins.
     #[track_caller]
     pub fn max_pool(&self, pool: &Pool) -> Tensor {
+        if let Some((x, floor)) = self.rectified() {
+            // What a rectifier leaves of the largest is the largest of what it leaves, and so are the gradients: where both
+            // differ in which element they take, the rectifier's derivative is 0. It then runs over far fewer elements.
+            let largest = x.max_pool(pool);
+            let floor = largest.like(floor);
+            return largest.le(&floor).select(&floor, &largest);
+        }
         let Some(fit) = pool.fit("max_pool", self, Location::caller()) else { return self.clone() };
         let max = MaxPool {
             kernel: pool.kernel.clone(),
@@ -122,6 +129,24 @@ impl Tensor {
             dilation: pool.dilation.clone(),
         };
         fit.finish(self.builder().call(max, &[&fit.input]).remove(0))
+    }
+
+    /// x and c if this is `if x <= c { c } else { x }` with a constant c.
+    fn rectified(&self) -> Option<(Tensor, f64)> {
+        let node = |v: Value| self.builder().node(v.node);
+        let select = node(self.value());
+        let (Prim::Select, &[mask, floor, x]) = (&select.prim, &select.args[..]) else { return None };
+        let test = node(mask);
+        let mut constant = node(floor);
+        while constant.prim.is_view() {
+            constant = node(constant.args[0]);
+        }
+        match constant.prim {
+            Prim::Const(Scalar::F32(c)) if test.prim == Prim::Binary(Binary::Le) && test.args == [x, floor] => {
+                Some((self.builder().tensor(x), f64::from(c)))
+            }
+            _ => None,
+        }
     }
 
     /// Where [`Tensor::max_pool`] finds the maximum of each window: the place (i32) among the elements of the spatial
