@@ -8,6 +8,8 @@ mod configs;
 mod critical;
 #[path = "train/curves.rs"]
 mod curves;
+#[path = "train/growth.rs"]
+mod growth;
 #[path = "train/half.rs"]
 mod half;
 #[path = "train/keys.rs"]
