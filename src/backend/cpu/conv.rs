@@ -15,8 +15,8 @@ use super::turn::turn;
 use super::unfold::{Input, Side, Three};
 use crate::ir::{ConvDims, Prim};
 
-/// Floats of an unfolded part: half of a 1 MiB L2.
-const PART: usize = 128 * 1024;
+/// Floats of an unfolded part: 1 MiB, as an L2 has.
+const PART: usize = 256 * 1024;
 /// Positions below which samples are grouped.
 const FEW_POSITIONS: usize = 48;
 

@@ -15,10 +15,12 @@ const GRAIN: usize = 32 * BLOCK;
 /// The job of a pointwise region, or `None` if the body has other nodes.
 pub(super) fn job(bound: &Bound) -> Option<Job> {
     let written: Vec<Written> = (0..bound.outs.len()).map(|k| bound.region.written(k)).collect();
+    // What comes before a joined result is several of the program's.
+    let result = |k: usize| written[..k].iter().map(|w| w.pieces.len()).sum();
     let program = Program::compile(&Request {
         body: &bound.region.body,
         args: &bound.args,
-        overwritten: (0..bound.args.len()).map(|a| bound.is_overwritten(a)).collect(),
+        overwritten: (0..bound.args.len()).map(|a| bound.overwrites(a).map(result)).collect(),
         root: None,
         results: written.iter().flat_map(|w| w.pieces.iter().copied()).collect(),
         direct: true,
@@ -101,7 +103,7 @@ impl Epilogue {
         let program = Program::compile(&Request {
             body,
             args: &bound.args,
-            overwritten: (0..bound.args.len()).map(|a| bound.is_overwritten(a)).collect(),
+            overwritten: (0..bound.args.len()).map(|a| bound.overwrites(a)).collect(),
             root: Some(root),
             results: vec![out.value],
             direct: true,

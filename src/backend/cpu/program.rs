@@ -70,7 +70,7 @@ pub(super) enum Uniform {
 /// What a stream's blocks come from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stream {
-    /// An operand of the region; copied before use if its memory is also a result's.
+    /// An operand of the region; copied before use if another result than that whose memory it is is written from it.
     Arg { arg: usize, copied: bool },
     /// What the surrounding kernel has computed (the matmul under an epilogue). Always copied: it is overwritten.
     Accumulator,
@@ -110,8 +110,8 @@ struct Draft {
 pub(super) struct Request<'a> {
     pub body: &'a Graph,
     pub args: &'a [Arg],
-    /// For each argument, whether its memory is also a result's.
-    pub overwritten: Vec<bool>,
+    /// For each argument, the result whose memory it shares.
+    pub overwritten: Vec<Option<usize>>,
     /// The node whose value the surrounding kernel provides.
     pub root: Option<NodeId>,
     /// The values wanted.
@@ -189,7 +189,7 @@ impl Compiler<'_> {
                 return Some(if arg.is_uniform() {
                     From::UniformArg(*index)
                 } else {
-                    self.stream(Stream::Arg { arg: *index, copied: self.request.overwritten[*index] })
+                    self.stream(Stream::Arg { arg: *index, copied: self.request.overwritten[*index].is_some() })
                 });
             }
             Prim::Const(s) => return Some(From::Bits(s.bits())),
@@ -274,9 +274,44 @@ impl Compiler<'_> {
     }
 
     /// Slots: registers of uniform values first, then those of the block's intermediate values, reused after the last
-    /// use but never by the instruction that reads them: its result and operands are distinct memory.
-    fn allocate(self, wanted: &[From]) -> Program {
+    /// use but never by the instruction that reads them: its result and operands are distinct memory. Results that take the
+    /// place of an operand are written last, so that the operand need not be copied first.
+    fn allocate(mut self, wanted: &[From]) -> Program {
         let uses = self.uses(wanted);
+        let direct = self.request.direct;
+        let deferred: Vec<usize> = self.request.overwritten.iter().flatten().copied().filter(|_| direct).collect();
+        let choice = |i: usize| self.drafts[i].op == Op::Choose && !self.drafts[i].uniform && uses[i] == 1;
+        // Choices made when such a result is written.
+        let mut last: HashMap<usize, usize> = HashMap::new();
+        // What other choices take first is computed where they are wanted, if nobody else takes it.
+        let mut early: HashMap<usize, usize> = HashMap::new();
+        for (k, f) in wanted.iter().enumerate() {
+            match *f {
+                From::Inst(i) if direct && choice(i) && deferred.contains(&k) => {
+                    last.insert(i, k);
+                }
+                From::Inst(i) if direct && choice(i) => match self.drafts[i].args[1] {
+                    From::Inst(j) if uses[j] == 1 && !self.drafts[j].uniform => {
+                        early.insert(j, k);
+                    }
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        let reads = |k: usize, s: usize| match wanted[k] {
+            From::Stream(t) => t == s,
+            From::Inst(i) => last.get(&i) == Some(&k) && self.drafts[i].args.contains(&From::Stream(s)),
+            From::Bits(_) | From::UniformArg(_) => false,
+        };
+        let mut streams = self.streams.clone();
+        for (s, stream) in streams.iter_mut().enumerate().filter(|_| direct) {
+            if let Stream::Arg { arg, copied } = stream {
+                let own = self.request.overwritten[*arg];
+                *copied = own.is_some() && (0..wanted.len()).any(|k| own != Some(k) && reads(k, s));
+            }
+        }
+        self.streams = streams;
         let mut uniforms = Vec::new();
         let mut fixed: Vec<(From, Slot)> = Vec::new();
         let mut next: Slot = 0;
@@ -309,32 +344,20 @@ impl Compiler<'_> {
                 other => fixed.iter().find(|(g, _)| g == other).map_or(0, |(_, s)| *s),
             }
         };
-        // What a choice takes first is computed where the choice is wanted, if nobody else takes it.
-        let mut early: HashMap<usize, usize> = HashMap::new();
-        for (k, f) in wanted.iter().enumerate().filter(|_| self.request.direct) {
-            let From::Inst(i) = f else { continue };
-            match (&self.drafts[*i], self.drafts[*i].args.get(1)) {
-                (Draft { op: Op::Choose, uniform: false, .. }, Some(From::Inst(j)))
-                    if uses[*j] == 1 && !self.drafts[*j].uniform && wanted.iter().position(|g| g == f) == Some(k) =>
-                {
-                    early.insert(*j, k);
-                }
-                _ => {}
-            }
-        }
         let mut left = uses.clone();
         let mut free: Vec<Slot> = Vec::new();
         let mut insts = Vec::new();
         let mut cost = 0.0;
-        for (j, draft) in self.drafts.iter().enumerate().filter(|(j, _)| live(*j)) {
+        for (j, draft) in self.drafts.iter().enumerate().filter(|(j, _)| live(*j) && !last.contains_key(j)) {
             let mut args = [0; 3];
             for (a, f) in args.iter_mut().zip(&draft.args) {
                 *a = slot_of(f, &place);
             }
             let result = wanted.iter().position(|f| *f == From::Inst(j)).or_else(|| early.get(&j).copied());
+            let result = result.filter(|k| !deferred.contains(k));
             let dst = if draft.uniform {
                 fixed.iter().find(|(g, _)| *g == From::Inst(j)).map_or(0, |(_, s)| *s)
-            } else if let (Some(k), true) = (result, self.request.direct) {
+            } else if let (Some(k), true) = (result, direct) {
                 RESULT + k as Slot
             } else {
                 free.pop().unwrap_or_else(|| {
@@ -360,11 +383,24 @@ impl Compiler<'_> {
         }
         let mut results = Vec::new();
         for (k, f) in wanted.iter().enumerate() {
-            let at = slot_of(f, &place);
-            if self.request.direct && at != RESULT + k as Slot {
-                insts.push(Inst { op: Op::Convert(Convert::Copy), dst: RESULT + k as Slot, args: [at, 0, 0] });
+            if !direct {
+                results.push(slot_of(f, &place));
+                continue;
             }
-            results.push(if self.request.direct { RESULT + k as Slot } else { at });
+            let dst = RESULT + k as Slot;
+            match f {
+                From::Inst(i) if last.get(i) == Some(&k) => {
+                    let mut args = [0; 3];
+                    args.iter_mut().zip(&self.drafts[*i].args).for_each(|(a, f)| *a = slot_of(f, &place));
+                    insts.push(Inst { op: Op::Choose, dst, args });
+                }
+                _ if slot_of(f, &place) == dst => {}
+                _ => {
+                    let args = [slot_of(f, &place), 0, 0];
+                    insts.push(Inst { op: Op::Convert(Convert::Copy), dst, args });
+                }
+            }
+            results.push(dst);
         }
         let (registers, streams) = (next, self.streams.len() as Slot);
         let renumber = |s: &mut Slot| {
@@ -380,15 +416,7 @@ impl Compiler<'_> {
         }
         results.iter_mut().for_each(renumber);
         cost += 0.25 * (self.streams.len() + wanted.len()) as f64;
-        Program {
-            uniforms,
-            insts,
-            registers: registers as usize,
-            streams: self.streams,
-            results,
-            direct: self.request.direct,
-            cost,
-        }
+        Program { uniforms, insts, registers: registers as usize, streams: self.streams, results, direct, cost }
     }
 }
 

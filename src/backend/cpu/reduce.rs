@@ -84,7 +84,7 @@ pub(super) fn job(bound: &Bound) -> Option<Job> {
     let program = Program::compile(&Request {
         body,
         args: &bound.args,
-        overwritten: vec![false; bound.args.len()],
+        overwritten: vec![None; bound.args.len()],
         root: None,
         results: vec![node.args[0]],
         direct: false,

@@ -1,7 +1,7 @@
 //! Executes programs block by block. A runner belongs to one task on one thread; its registers come from a pool of the
 //! thread, so that nothing is allocated per run once the pool is warm.
 
-use super::lanes;
+use super::lanes::{self, Convert};
 use super::memory::Words;
 use super::program::{BLOCK, Inst, Op, Program, Stream, Uniform};
 use super::source::{Arg, FEW_ROWS};
@@ -177,7 +177,7 @@ impl<'a> Runner<'a> {
 
     /// # Safety
     /// Every slot that the instruction names has `n` words; its destination is none of its sources (by `allocate`), but
-    /// for a choice's.
+    /// for copies and choices.
     unsafe fn execute(&self, inst: &Inst, start: usize, n: usize) {
         let slot = |i: usize| self.slots[inst.args[i] as usize];
         let dst = self.slots[inst.dst as usize];
@@ -208,6 +208,8 @@ impl<'a> Runner<'a> {
                     }
                 }
                 Op::Select => lanes::select(dst.u32s_mut(n), slot(0).u32s(n), slot(1).u32s(n), slot(2).u32s(n)),
+                // A result that is the operand whose place it takes.
+                Op::Convert(Convert::Copy) if slot(0).0 == dst.0 => {}
                 Op::Convert(c) => lanes::convert(c, dst.u32s_mut(n), slot(0).u32s(n)),
                 Op::Random { arg, stream } => {
                     let mut counter = [0; 4];

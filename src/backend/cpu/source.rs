@@ -262,12 +262,12 @@ impl<'a> Bound<'a> {
 
     /// True if any argument shares its memory with a result: then the result must not be written before all is read.
     pub(super) fn is_in_place(&self) -> bool {
-        (0..self.args.len()).any(|a| self.is_overwritten(a))
+        (0..self.args.len()).any(|a| self.overwrites(a).is_some())
     }
 
-    /// True if argument `a` shares its memory with a result.
-    pub(super) fn is_overwritten(&self, a: usize) -> bool {
-        let arg = &self.args[a];
-        self.outs.iter().any(|o| arg.buffer.as_ref().is_some_and(|b| Arc::ptr_eq(b, &o.buffer)))
+    /// The result that shares the memory of argument `a`.
+    pub(super) fn overwrites(&self, a: usize) -> Option<usize> {
+        let buffer = self.args[a].buffer.as_ref()?;
+        self.outs.iter().position(|o| Arc::ptr_eq(buffer, &o.buffer))
     }
 }

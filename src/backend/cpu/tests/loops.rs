@@ -95,6 +95,39 @@ fn results_may_take_over_an_operands_memory() {
         vec![&x[0] + &x[1], &x[0] * &x[1]]
     });
     check("copy", Pointwise, &given, &[], EXACT, |_, x| vec![x[1].clone(), x[0].clone(), x[0].like(2.5)]);
+    // Each result is the operand that the other one overwrites; then one keeps what it is.
+    check("swap", Pointwise, &given, &[Some(0), Some(1)], EXACT, |_, x| vec![x[1].clone(), x[0].clone()]);
+    check("keep", Pointwise, &given, &[Some(0), Some(1)], EXACT, |_, x| vec![x[0].clone(), x[0].clone()]);
+    // As an optimizer's update, which happens or not: the last result is what the first one was.
+    let mut ok = Given::below(&mut rng, &[1], 2).of_type(DType::Bool);
+    for happens in [0, 1] {
+        ok.words = vec![happens];
+        let seen = ok.clone().seen(|v| v.broadcast(&Shape::from([40_000])));
+        let given = [given[0].clone(), given[1].clone(), seen];
+        let in_place = [Some(0), Some(1), None];
+        check("update", Pointwise, &given, &in_place, Bound { rel: 3e-7, abs: 1e-6 }, |_, x| {
+            let moment = &x[1] * 0.5 + &x[0];
+            let new = &x[0] - &moment * 0.25;
+            vec![x[2].select(&new, &x[0]), x[2].select(&moment, &x[1]), x[2].select(&(&x[0] * 3.0), &x[0])]
+        });
+        let given = [given[0].clone(), given[1].clone(), given[2].clone()];
+        check("exchange", Pointwise, &given, &in_place, Bound { rel: 3e-7, abs: 1e-6 }, |_, x| {
+            vec![x[2].select(&x[1], &x[0]), x[2].select(&x[0], &(&x[1] + 1.0)), x[2].select(&x[0], &x[1])]
+        });
+    }
+}
+
+#[test]
+fn turned_operands_are_gathered_by_tiles() {
+    let mut rng = Rng::named(14, "cpu/turned");
+    for shape in [[300, 201], [9, 4000], [4000, 9], [40, 5001]] {
+        let turned = Given::floats(&mut rng, &[shape[1], shape[0]]).seen(|v| v.permute(&[1, 0]));
+        let part = Given::floats(&mut rng, &[shape[1], shape[0] + 7])
+            .seen(|v| v.permute(&[1, 0]).slice(&[3, 0], &shape, &[1, 1]));
+        let given = [Given::floats(&mut rng, &shape), turned, part];
+        check("turned", Pointwise, &given, &[], EXACT, |_, x| vec![x[1].clone(), x[0].maximum(&x[2])]);
+        check("turned in place", Pointwise, &given, &[Some(0)], EXACT, |_, x| vec![x[0].maximum(&x[1])]);
+    }
 }
 
 #[test]
