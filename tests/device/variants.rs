@@ -152,3 +152,44 @@ fn a_pick_of_a_tuning_file_is_what_runs() {
     assert_eq!(damaged.info().driver, device.info().driver);
     assert_eq!(launched(&device.clone().tuned_by(&dir.path().join("none")), shapes), plain);
 }
+
+/// `kiln` with these arguments and this folder of tuning files: whether it went well, standard output and standard error.
+fn kiln(args: &[&str], tuning: &Path) -> (bool, String, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kiln"));
+    let out = command.args(args).env("KILN_TUNING", tuning).env("KILN_DEBUG", "1").output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (out.status.success(), text(&out.stdout), text(&out.stderr))
+}
+
+#[test]
+fn the_command_measures_a_run_and_training_reads_what_it_wrote() {
+    let Some(device) = device() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (run, tuning) = (dir.path().join("run.toml"), dir.path().join("tuning"));
+    std::fs::write(&run, "[train]\npreset = \"digits-mlp\"\nbatch = 8\n[model]\nkind = \"mlp\"\nhidden = [3]\n")
+        .unwrap();
+    let (run, name) = (run.to_str().unwrap(), device.info().name);
+    let (good, out, err) = kiln(&["tune", run, "--device", &name, "--samples", "1", "--json"], &tuning);
+    assert!(good, "{err}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let regions = report["regions"].as_array().unwrap();
+    assert!(regions.len() > 8, "{} regions", regions.len());
+    for region in regions {
+        let rows = region["variants"]["rows"].as_array().unwrap();
+        assert!(rows.len() > 1 && rows.iter().filter(|r| r["built_in"] == true).count() == 1, "{region}");
+        assert!(rows.iter().all(|r| r["wrong"].is_null()), "{region}");
+    }
+    let path = Path::new(report["file"].as_str().unwrap());
+    let file = Tuning::read(path, &device.info()).unwrap().unwrap();
+    let picked = regions.iter().filter(|r| r["picked"] == true).count();
+    assert_eq!(file.entries.len(), picked);
+
+    let out = dir.path().join("out");
+    let train = ["train", run, "--device", &name, "--stop-after", "2", "--no-report", "--out", out.to_str().unwrap()];
+    let (good, _, err) = kiln(&train, &tuning);
+    assert!(good && err.contains(&format!("{picked} tuned picks of")), "{err}");
+    assert!(err.matches("tuned: ").count() >= picked.min(1), "{err}");
+    std::fs::write(path, "format =").unwrap();
+    let (good, _, err) = kiln(&[&train[..7], &["--out", dir.path().join("again").to_str().unwrap()]].concat(), &tuning);
+    assert!(good && err.contains("is damaged") && err.contains("it is not used"), "{err}");
+}
