@@ -186,7 +186,8 @@ fn choose_gpu(size: Size, may_swap: bool, caps: &GpuCaps) -> Choice {
 }
 
 /// Software adapters: the least estimated time. Costs in nanoseconds per SIMD group and 4 of k, fitted to lavapipe: a vec4 load 14,
-/// a gathered vec4 45, a texel 4.3, four multiply-adds of a vec4 2.7 each; a texel is packed in 8.
+/// a gathered vec4 45, a texel 4.3, four multiply-adds of a vec4 2.7 each; a texel is packed in 14 (8 on an idle machine,
+/// but packing moves memory, and gives way to other work first).
 fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &GpuCaps) -> Choice {
     let lanes = caps.subgroups.map_or(4, |s| s.0).clamp(4, 8) as f64;
     let block = if size.gather { 180.0 } else { 56.0 };
@@ -218,7 +219,7 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
                     _ => (tiles * choice.splits as usize) as f64,
                 };
                 let k = s.k.min(choice.chunk as usize).div_ceil(4) as f64;
-                let mut more = if texels > 0 { 2e4 + 4.0 * texels as f64 } else { 0.0 };
+                let mut more = if texels > 0 { 2e4 + 7.0 * texels as f64 } else { 0.0 };
                 if choice.splits > 1 {
                     more += 2e4 + 1.5 * (s.m * s.n * s.batches * choice.splits as usize) as f64;
                 }
