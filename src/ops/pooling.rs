@@ -143,7 +143,7 @@ impl Tensor {
         }
         match constant.prim {
             Prim::Const(Scalar::F32(c)) if test.prim == Prim::Binary(Binary::Le) && test.args == [x, floor] => {
-                Some((self.builder().tensor(x), f64::from(c)))
+                Some((self.builder().tensor(x), c))
             }
             _ => None,
         }
