@@ -88,7 +88,8 @@ pub struct TrainArgs {
     #[arg(long)]
     tensorboard: bool,
     /// Time one update kernel by kernel; print where its time goes and write a trace for Perfetto or chrome://tracing to
-    /// trace.json in the run's folder, or to the file in KILN_TRACE, which asks for it too.
+    /// trace.json in the run's folder, or to the file in KILN_TRACE, which asks for it too. On software adapters each launch is
+    /// timed alone by the host's clock, its submit and the wait for it included.
     #[arg(long)]
     profile: bool,
     /// Which update is timed: late enough that everything is compiled.

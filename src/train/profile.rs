@@ -1,5 +1,5 @@
-//! Where the time of a training step goes: kernels by the device's own clock, and what the host does around them. As a table,
-//! and as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing show.
+//! Where the time of a training step goes: kernels by the device's own clock (on software adapters each alone by the host's, its
+//! submit and the wait for it included), and what the host does around them. As a table, and as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing show.
 
 use crate::backend::{Fetches, KernelTime, Program};
 use crate::error::Result;

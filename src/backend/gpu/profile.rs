@@ -1,18 +1,52 @@
-//! Times of single dispatches by GPU timestamps. Timestamps are believed only if they are set and in order.
+//! Times of single dispatches: by GPU timestamps, believed only if they are set and in order; on software adapters by the
+//! host's clock.
 
 use crate::backend::gpu::GpuShared;
 use crate::backend::gpu::record::Item;
 use crate::backend::{KernelTime, Pending};
 use crate::error::{Error, Result};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Dispatches per query set: Metal allows few sets, WebGPU 4096 queries in one.
 const CHUNK: usize = 1024;
+
+/// Runs all items once, each dispatch in a submit of its own that is waited for. Lavapipe sets timestamps when it gets to
+/// them, often many dispatches later.
+fn by_the_hosts_clock(shared: &Arc<GpuShared>, items: &[Item]) -> Result<Vec<KernelTime>> {
+    let device = &shared.device;
+    let mut times = Vec::new();
+    for item in items {
+        let mut encoder = device.device.create_command_encoder(&Default::default());
+        let dispatch = match item {
+            Item::Copy { from, to, bytes } => {
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, Some(*bytes));
+                None
+            }
+            Item::Dispatch(d) => {
+                d.record(&mut encoder.begin_compute_pass(&Default::default()));
+                Some(d)
+            }
+        };
+        let commands = encoder.finish();
+        shared.wait()?;
+        let began = Instant::now();
+        device.queue.submit([commands]);
+        shared.wait()?;
+        let ns = began.elapsed().as_nanos() as f64;
+        times.extend(dispatch.map(|d| d.time(ns)));
+    }
+    device.fault.check(&device.info.name)?;
+    Ok(times)
+}
 
 /// Runs all items once, each dispatch in a pass of its own between two timestamps.
 pub(super) fn profile(shared: &Arc<GpuShared>, items: &[Item]) -> Result<Vec<KernelTime>> {
     let device = &shared.device;
     let name = &device.info.name;
+    if device.info.software {
+        return by_the_hosts_clock(shared, items);
+    }
     let Some(tick) = device.tick else {
         return Err(Error::device(name, "has no timestamps; measure whole runs by the wall clock instead"));
     };
@@ -67,7 +101,7 @@ pub(super) fn profile(shared: &Arc<GpuShared>, items: &[Item]) -> Result<Vec<Ker
                 return Err(Error::device(name, "gives timestamps that are zero or run backwards; use the wall clock"));
             }
             let ns = (stamp[1] - stamp[0]) as f64 * f64::from(tick);
-            times.push(KernelTime { kernel: d.label, variant: d.variant, ns, flops: d.flops, bytes: d.bytes });
+            times.push(d.time(ns));
         }
     }
     device.fault.check(name)?;

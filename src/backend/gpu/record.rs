@@ -35,6 +35,11 @@ impl Dispatch {
         let [x, y, z] = self.grid.0;
         pass.dispatch_workgroups(x, y, z);
     }
+
+    /// That it took so long.
+    pub(super) fn time(&self, ns: f64) -> KernelTime {
+        KernelTime { kernel: self.label, variant: self.variant, ns, flops: self.flops, bytes: self.bytes }
+    }
 }
 
 pub(super) enum Item {

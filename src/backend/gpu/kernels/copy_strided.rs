@@ -1,4 +1,5 @@
-//! `Concat`: strided copies of the operands into their slabs of the result, as many operands a dispatch as the adapter binds.
+//! `Concat`: strided copies of the operands into their slabs of the result, as many operands a dispatch as the adapter binds. By
+//! four words at once where rows of four lie together on both sides: a quarter of the arithmetic of indices, and wide loads.
 
 use super::operands::{pack_dims, pack_strides};
 use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, params};
@@ -12,7 +13,7 @@ use std::fmt::Write;
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Concat),
     stems: &["copy_strided"],
-    variants: &["words"],
+    variants: &["words", "quads"],
     select,
     takes: |_, _, _| Err("not a composite".into()),
     strided: |_, _| true,
@@ -81,19 +82,49 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     pieces.chunks_mut(most).map(|some| copy(some, caps)).collect()
 }
 
+impl Piece {
+    /// The same in units of four words, if rows of them lie together on both sides.
+    fn in_quads(&self) -> Option<Piece> {
+        let last = self.rank as usize - 1;
+        let at = |d: usize| (d / 4, d % 4);
+        let (mut q, (i, k)) = (*self, at(last));
+        let contiguous = self.from_strides[i][k] == 1 && self.to_strides[i][k] == 1;
+        let whole = |x: i32| x % 4 == 0;
+        let outer = (0..last).map(at).all(|(i, k)| whole(self.from_strides[i][k]) && whole(self.to_strides[i][k]));
+        if !contiguous || !outer || self.dims[i][k] % 4 != 0 || !whole(self.from_offset) || !whole(self.to_offset) {
+            return None;
+        }
+        (q.from_offset, q.to_offset) = (self.from_offset / 4, self.to_offset / 4);
+        q.dims[i][k] /= 4;
+        for (i, k) in (0..last).map(at) {
+            q.from_strides[i][k] /= 4;
+            q.to_strides[i][k] /= 4;
+        }
+        Some(q)
+    }
+}
+
 /// One dispatch: the arguments with their sizes.
 fn copy(pieces: &mut [(usize, usize, Piece)], caps: &GpuCaps) -> Result<KernelCall, String> {
+    let in_quads: Option<Vec<Piece>> = match caps.wanted("copy_strided") {
+        Some("words") => None,
+        _ => pieces.iter().map(|(_, _, piece)| piece.in_quads()).collect(),
+    };
+    let (variant, word, words) = if in_quads.is_some() { ("quads", "vec4<u32>", 4) } else { ("words", "u32", 1) };
+    for ((_, _, piece), quads) in pieces.iter_mut().zip(in_quads.into_iter().flatten()) {
+        *piece = quads;
+    }
     let mut count = 0;
-    let (mut decls, mut load) = (String::new(), String::from("fn load(p: u32, at: u32) -> u32 {\n    switch p {\n"));
+    let (mut decls, mut load) = (String::new(), format!("fn load(p: u32, at: u32) -> {word} {{\n    switch p {{\n"));
     for (k, (_, elems, piece)) in pieces.iter_mut().enumerate() {
         piece.start = count;
-        count += *elems as u32;
-        let _ = writeln!(decls, "@group(0) @binding({k}) var<storage, read> x{k}: array<u32>;");
+        count += *elems as u32 / words;
+        let _ = writeln!(decls, "@group(0) @binding({k}) var<storage, read> x{k}: array<{word}>;");
         let case = if k == 0 { "default".into() } else { format!("case {k}u") };
         let _ = writeln!(load, "        {case}: {{ return x{k}[at]; }}");
     }
     let n = pieces.len();
-    let _ = writeln!(decls, "@group(0) @binding({n}) var<storage, read_write> out: array<u32>;");
+    let _ = writeln!(decls, "@group(0) @binding({n}) var<storage, read_write> out: array<{word}>;");
     let _ = writeln!(decls, "@group(0) @binding({}) var<uniform> params: Params;", n + 1);
     let source = Shader::new("copy_strided")
         .consts(&[("PIECES", n as u32)])
@@ -108,13 +139,13 @@ fn copy(pieces: &mut [(usize, usize, Piece)], caps: &GpuCaps) -> Result<KernelCa
     let wg = caps.flat_workgroup();
     Ok(KernelCall {
         label: "copy_strided",
-        variant: "words",
+        variant,
         source,
         overrides: vec![("WG", f64::from(wg))],
         bindings: pieces.iter().map(|(i, _, _)| Bind::Arg(*i)).chain([Bind::Out(0)]).collect(),
         params,
         grid: Grid::linear(u64::from(count.div_ceil(wg)), caps.max_workgroups)?,
         flops: 0,
-        bytes: u64::from(count) * 8,
+        bytes: u64::from(count * words) * 8,
     })
 }

@@ -249,10 +249,15 @@ pub(super) fn concat() -> Vec<Region> {
         region(RegionKind::Concat, shapes, |b, a| vec![b.apply(Prim::Concat { axis }, &a.iter().collect::<Vec<_>>())])
     };
     let turned = View::contiguous(&[7, 3].into()).permute(&[1, 0]);
+    let rows_from_the_second = View { shape: [3, 4].into(), strides: vec![4, 1], offset: 4 };
     vec![
         of(&[(F, &[3, 4]), (F, &[3, 7]), (F, &[3, 1])], 1),
         viewed(of(&[(F, &[2, 7]), (F, &[3, 7])], 0), 1, turned),
         of(&[(DType::I32, &[2, 0, 3]), (DType::I32, &[2, 2, 3])], 1),
+        // By fours: rows of them, a view with rows apart, and one that begins at the second row.
+        of(&[(F, &[3, 4]), (F, &[3, 12]), (F, &[3, 8])], 1),
+        viewed(of(&[(F, &[2, 3, 8]), (F, &[2, 3, 4])], 2), 0, View::contiguous(&[3, 2, 8].into()).permute(&[1, 0, 2])),
+        viewed(of(&[(F, &[5, 4]), (F, &[3, 4])], 0), 1, rows_from_the_second),
     ]
 }
 
