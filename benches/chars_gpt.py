@@ -1,9 +1,11 @@
 """The preset chars-gpt in PyTorch: the same model, text, windows, optimizer and schedule as
 `kiln train chars-gpt --set data.test=0 --set data.validation=0.1 --set epochs=N`, to compare losses and times.
 
-    python benches/chars_gpt.py --epochs 20
+    python benches/chars_gpt.py --epochs 20 --save-init init.safetensors
+    kiln train chars-gpt --set data.test=0 --set data.validation=0.1 --set epochs=20 --set 'train.init="init.safetensors"'
 
-Prints after each epoch the loss on the last tenth of the King James text, in bits per character.
+Prints after each epoch the loss on the last tenth of the King James text, in bits per character. The second command
+starts from the same weights.
 """
 import argparse
 import gzip
@@ -56,6 +58,20 @@ class Gpt(nn.Module):
         return self.head(self.ln_f(x))
 
 
+def save(model, path):
+    from safetensors.torch import save_file
+
+    modules = {".c_attn": ".attn.c_attn", ".c_proj": ".attn.c_proj", ".c_fc": ".mlp.c_fc", ".out": ".mlp.c_proj"}
+    tensors = {}
+    for name, p in model.named_parameters():
+        for old, new in modules.items():
+            if old in name:
+                name = name.replace(old, new)
+                break
+        tensors[name] = p.detach()
+    save_file(tensors, path)
+
+
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("--epochs", type=int, default=2)
@@ -66,6 +82,7 @@ def main():
     args.add_argument("--beta2", type=float, default=0.99)
     args.add_argument("--init", default="gpt2", choices=["gpt2", "torch"])
     args.add_argument("--seed", type=int, default=0)
+    args.add_argument("--save-init", metavar="FILE", help="write the weights at the start, named as kiln names them")
     args = args.parse_args()
     torch.set_num_threads(2)
     torch.manual_seed(args.seed)
@@ -78,6 +95,8 @@ def main():
     train, held = tokens[:cut], tokens[cut:]
 
     model = Gpt(len(chars), args.dropout, args.init)
+    if args.save_init:
+        save(model, args.save_init)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, args.beta2), weight_decay=args.decay)
     windows = (len(train) - 1) // CONTEXT
     updates = args.epochs * math.ceil(windows / BATCH)

@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn x(set: &dyn Dataset, indices: &[usize], epoch: u64) -> Vec<f32> {
-        set.batch(indices, Some(Draw { seed: 7, epoch })).unwrap()[0].as_f32().unwrap().to_vec()
+        set.batch(indices, Some(Draw { seed: 7, epoch, shuffled: true })).unwrap()[0].as_f32().unwrap().to_vec()
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
     fn mixed_targets_are_shares() {
         let set = with(AugmentConfig { mixup: 0.5, ..Default::default() });
         assert_eq!(set.fields()[1], Field::new("y", DType::F32, [3]));
-        let b = set.batch(&[0, 1, 2, 3], Some(Draw { seed: 1, epoch: 2 })).unwrap();
+        let b = set.batch(&[0, 1, 2, 3], Some(Draw { seed: 1, epoch: 2, shuffled: true })).unwrap();
         for (row, label) in b[1].as_f32().unwrap().chunks(3).zip([0, 1, 2, 0]) {
             assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6 && row[label] > 0.0, "{row:?}");
         }

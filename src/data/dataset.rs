@@ -32,6 +32,8 @@ pub struct Draw {
     pub seed: u64,
     /// The epoch, counted from 0.
     pub epoch: u64,
+    /// Whether the examples come in a drawn order. If not, the windows of a text stay where they are.
+    pub shuffled: bool,
 }
 
 /// A finite, indexable collection of examples. It may be read by several threads at once.

@@ -198,7 +198,9 @@ mod tests {
         let set = set.augmented(Augment { shift: 1 });
         let plain = set.batch(&[0, 1], None).unwrap();
         assert_eq!(plain[0].as_f32().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
-        let of = |indices: &[usize], epoch| set.batch(indices, Some(Draw { seed: 1, epoch })).unwrap()[0].clone();
+        let of = |indices: &[usize], epoch| {
+            set.batch(indices, Some(Draw { seed: 1, epoch, shuffled: true })).unwrap()[0].clone()
+        };
         assert_eq!(of(&[0, 1], 3).as_f32().unwrap()[4..], *of(&[1], 3).as_f32().unwrap());
         assert!((0..20).any(|e| of(&[0], e) != of(&[0], e + 1)));
     }

@@ -57,8 +57,8 @@ impl Text {
     }
 }
 
-/// Windows of a part of a text. Example i covers the positions from i * context on; with a draw (training), the windows
-/// of an epoch are moved together by a random offset, so that the model sees characters at every position.
+/// Windows of a part of a text. Example i covers the positions from i * context on; with a draw in a drawn order
+/// (training), the windows of an epoch are moved together by a random offset, so that the model sees characters at every position.
 #[derive(Debug, Clone)]
 pub struct TextWindows {
     tokens: Arc<[i32]>,
@@ -95,7 +95,7 @@ impl Dataset for TextWindows {
         }
         // Moving by less than what is left over after the last window keeps all of them inside.
         let spare = (self.to - self.from - 1) - self.len() * self.context;
-        let offset = draw.map_or(0, |d| {
+        let offset = draw.filter(|d| d.shuffled).map_or(0, |d| {
             let key = d.seed ^ d.epoch.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             Rng::new(key, stream_id("data/offset")).below(self.context.max(spare))
         });
@@ -129,13 +129,16 @@ mod tests {
         let tokens: Arc<[i32]> = (0..100).collect();
         let w = TextWindows::new(tokens.clone(), 10, 52, 10).unwrap();
         assert_eq!(w.len(), 4);
-        for draw in [None, Some(Draw { seed: 1, epoch: 0 }), Some(Draw { seed: 1, epoch: 1 })] {
+        let draw = |epoch, shuffled| Some(Draw { seed: 1, epoch, shuffled });
+        for draw in [None, draw(0, true), draw(1, true)] {
             let b = w.batch(&[0, 3], draw).unwrap();
             let (x, y) = (b[0].as_i32().unwrap(), b[1].as_i32().unwrap());
             assert!(x.iter().zip(y).all(|(a, b)| a + 1 == *b));
             assert!(x.iter().chain(y).all(|t| (10..52).contains(t)));
         }
-        assert_eq!(w.batch(&[0], None).unwrap()[0].as_i32().unwrap()[0], 10);
+        let first = |draw| w.batch(&[0], draw).unwrap()[0].as_i32().unwrap()[0];
+        assert_eq!((first(None), first(draw(1, false))), (10, 10));
+        assert!((0..4).any(|epoch| first(draw(epoch, true)) != 10), "windows move");
         assert!(TextWindows::new(tokens, 0, 10, 10).is_err());
     }
 }

@@ -5,17 +5,19 @@ use crate::dtype::{DType, Scalar};
 use crate::ir::{Binary, Graph, Node, NodeId, Prim, Type, Unary, Value};
 use crate::passes::Rewrite;
 use crate::passes::fold::splat;
+use crate::shape::Shape;
 use std::collections::HashMap;
 
 /// The graph in canonical form.
 pub fn canon(graph: &Graph) -> Graph {
-    let (mut r, stored) = (Rewrite::new(graph), stored(graph));
+    let (mut r, stored, reads) = (Rewrite::new(graph), stored(graph), reads(graph));
     for (id, node) in graph.iter() {
         if matches!(node.prim, Prim::Input { .. }) {
             continue;
         }
         let args = r.args(node);
-        if let Some(v) = rewrite(&mut r, node, &args) {
+        let turned = turned_product(&mut r, node, &args, &reads);
+        if let Some(v) = turned.or_else(|| rewrite(&mut r, node, &args)) {
             r.set(id, vec![v]);
         } else {
             r.copy(id);
@@ -25,6 +27,34 @@ pub fn canon(graph: &Graph) -> Graph {
         }
     }
     r.finish()
+}
+
+/// How often each value is read, by nodes and as a result of the graph.
+fn reads(graph: &Graph) -> HashMap<Value, usize> {
+    let mut found = HashMap::new();
+    let outputs = graph.outputs.iter().map(|o| o.value);
+    let all = graph.iter().flat_map(|(_, n)| n.args.iter().copied()).chain(outputs);
+    all.for_each(|v| *found.entry(v).or_insert(0) += 1);
+    found
+}
+
+/// The transpose of a product that nothing else reads, computed as such: (a b)^T = b^T a^T, the same sums. The gradient of a
+/// linear layer's weight then lies in memory as the weight does.
+fn turned_product(r: &mut Rewrite, node: &Node, args: &[Value], reads: &HashMap<Value, usize>) -> Option<Value> {
+    let Prim::Permute(order) = &node.prim else { return None };
+    let product = r.new.node(args[0].node).clone();
+    let (n, alone) = (order.len(), reads.get(&node.args[0]) == Some(&1));
+    let swaps = n >= 2 && (0..n - 2).chain([n - 1, n - 2]).eq(order.iter().copied());
+    if product.prim != Prim::Dot || !alone || !swaps {
+        return None;
+    }
+    let mut turn = |v: Value| {
+        let Type { dtype, shape } = r.new.ty(v).clone();
+        let ty = Type::new(dtype, Shape(order.iter().map(|&d| shape[d]).collect()));
+        r.push(Prim::Permute(order.clone()), vec![v], vec![ty], node.loc)
+    };
+    let turned = vec![turn(product.args[1]), turn(product.args[0])];
+    Some(r.push(Prim::Dot, turned, node.types.clone(), node.loc))
 }
 
 /// Values that products, convolutions and composites read, perhaps through views: they are in memory anyway. Those read

@@ -108,7 +108,8 @@ fn measure(config: &RunConfig, task: &Task, device: &Device, batch: usize, optio
     let mut trainer = task.trainer(&config, device)?;
     let data = &*task.train.data;
     let fields = data.fields();
-    let tensors = data.batch(&task.train.indices[..batch], Some(Draw { seed: config.seed, epoch: 0 }))?;
+    let tensors =
+        data.batch(&task.train.indices[..batch], Some(Draw { seed: config.seed, epoch: 0, shuffled: config.shuffle }))?;
     trainer.prepare(&fields, batch)?;
     let bytes = planned(&trainer.update_programs(batch)).get("together").copied().unwrap_or(0);
     for _ in 0..WARM_UP {

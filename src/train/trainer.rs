@@ -330,7 +330,7 @@ impl Trainer {
             false => Batches::ordered(part, batch),
         };
         let batches = if self.drop_last { batches.whole() } else { batches };
-        (batches, Draw { seed: self.seed, epoch })
+        (batches, Draw { seed: self.seed, epoch, shuffled: self.shuffle })
     }
 
     /// Trains one epoch, or what is left of it, on `part` of the data in an order drawn from the seed. `watch` sees every

@@ -50,6 +50,13 @@ fn activations_store_no_intermediates() {
     }
 }
 
+/// No copy turns them: the products that make them are turned instead.
+#[test]
+fn gradients_of_weights_lie_as_the_weights() {
+    let plan = perceptron(Tensor::relu);
+    assert!(regions(&plan).all(|r| r.kind != RegionKind::Pointwise), "{plan}");
+}
+
 /// Both sides of `x == max(x)` must see the same bits, so x is stored, however cheap it is.
 #[test]
 fn what_is_compared_is_not_computed_twice() {

@@ -133,7 +133,8 @@ impl Trainer {
                 if self.position.step >= options.steps as u64 || curve(&reports).is_over(reports.len()) {
                     break 'all;
                 }
-                let tensors = data.batch(batches.get(i), Some(Draw { seed: self.seed, epoch }))?;
+                let tensors =
+                    data.batch(batches.get(i), Some(Draw { seed: self.seed, epoch, shuffled: self.shuffle }))?;
                 let done = self.step(&fields, &tensors)?;
                 reports.extend(done);
             }

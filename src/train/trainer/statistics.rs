@@ -18,7 +18,7 @@ impl Trainer {
     /// present weights, in training mode (dropout drops). False, and nothing is done, if the model has none.
     pub fn renew_statistics(&mut self, data: &dyn Dataset, part: &[usize], batch: usize) -> Result<bool> {
         let (fields, mut programs) = (data.fields(), BTreeMap::<usize, Program>::new());
-        let draw = Draw { seed: self.seed, epoch: self.position.epoch };
+        let draw = Draw { seed: self.seed, epoch: self.position.epoch, shuffled: self.shuffle };
         let batches = Batches::ordered(part, batch);
         let batches = if self.drop_last { batches.whole() } else { batches };
         for (number, indices) in batches.iter_from(0).enumerate() {

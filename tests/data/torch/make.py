@@ -3,6 +3,7 @@
 too. Nothing here is needed to build or test kiln.
 
     python tests/data/torch/make.py            writes the files anew (PyTorch, numpy, safetensors)
+    python tests/data/torch/make.py NET        writes those of one network of RUNS anew
     python tests/data/torch/make.py FILE NET   loads a weights file of kiln into a network of RUNS (mlp, cnn, lstm, encoder),
                                                strictly, computes its outputs for all examples and writes them beside FILE,
                                                to FILE.outputs.npy
@@ -149,6 +150,10 @@ RUNS = {
 }
 
 
+# Seeds with which nothing hangs on rounding, where 11 is not one.
+SEEDS = {"cnn": 21}
+
+
 def run_data(name, shape):
     n = RUN_EXAMPLES
     if name == "encoder":
@@ -182,12 +187,28 @@ def run_pairs(name):
     return torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, -1].astype(np.int64))
 
 
-def runs():
+class Gaps:
+    """By how much the largest of each pooling window exceeds the next, at least. Within rounding, which of them is taken
+    would be chance, and a run that takes another one is as right."""
+
+    def __init__(self):
+        self.smallest = float("inf")
+
+    def __call__(self, _, inputs):
+        windows = nn.functional.unfold(inputs[0].flatten(0, 1).unsqueeze(1), 2, stride=2)
+        first, second = windows.topk(2, dim=1).values.unbind(1)
+        self.smallest = min(self.smallest, (first - second)[first > 0].min().item())
+
+
+def runs(names):
     folder = f"{HERE}/runs"
     os.makedirs(folder, exist_ok=True)
-    for name, (make, shape, optimizer, clip) in RUNS.items():
-        torch.manual_seed(11)
-        net = make()
+    for name in names:
+        make, shape, optimizer, clip = RUNS[name]
+        torch.manual_seed(SEEDS.get(name, 11))
+        net, gaps = make(), Gaps()
+        for pool in (m for m in net.modules() if isinstance(m, nn.MaxPool2d)):
+            pool.register_forward_pre_hook(gaps)
         write_data(folder, *run_data(name, shape), name)
         x, y = run_pairs(name)
         save_file({k: v.clone() for k, v in net.state_dict().items()}, f"{folder}/{name}.start.safetensors")
@@ -208,6 +229,7 @@ def runs():
                 if averaged is not None and len(losses) > 25:
                     averaged.update_parameters(net)
         assert len(losses) == 50 and losses[-1] < 0.7 * losses[0], (name, losses)
+        assert gaps.smallest > 1e-5, (name, gaps.smallest)
         end = {k: v.contiguous() for k, v in net.state_dict().items()}
         save_file(end, f"{folder}/{name}.end.safetensors", {"torch": torch.__version__})
         with open(f"{folder}/{name}.losses.txt", "w") as out:
@@ -229,6 +251,8 @@ def check(path, name):
 
 if len(sys.argv) == 3:
     check(*sys.argv[1:])
+elif len(sys.argv) == 2:
+    runs(sys.argv[1:])
 else:
     main()
-    runs()
+    runs(RUNS)

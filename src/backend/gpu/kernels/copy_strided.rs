@@ -91,7 +91,12 @@ impl Piece {
         let contiguous = self.from_strides[i][k] == 1 && self.to_strides[i][k] == 1;
         let whole = |x: i32| x % 4 == 0;
         let outer = (0..last).map(at).all(|(i, k)| whole(self.from_strides[i][k]) && whole(self.to_strides[i][k]));
-        if !contiguous || !outer || !self.dims[i][k].is_multiple_of(4) || !whole(self.from_offset) || !whole(self.to_offset) {
+        if !contiguous
+            || !outer
+            || !self.dims[i][k].is_multiple_of(4)
+            || !whole(self.from_offset)
+            || !whole(self.to_offset)
+        {
             return None;
         }
         (q.from_offset, q.to_offset) = (self.from_offset / 4, self.to_offset / 4);
