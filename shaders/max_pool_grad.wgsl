@@ -16,7 +16,7 @@ struct Params {
 
 // True if an element before tap number `mine` of window w has the window's maximum, too.
 fn taken(plane: i32, w: vec3<i32>, mine: i32, top: f32) -> bool {
-    let p = params.pool;
+    let p = pool();
     let start = w * p.stride.xyz - p.lo.xyz;
     var tap = vec3<i32>();
     for (var t = 0; t < mine; t++) {
@@ -40,7 +40,7 @@ fn taken(plane: i32, w: vec3<i32>, mine: i32, top: f32) -> bool {
 
 // What an element of value v, tap `tap` of window w, gets of the window's g.
 fn share(s: Spot, w: vec3<i32>, tap: vec3<i32>, v: f32) -> f32 {
-    let p = params.pool;
+    let p = pool();
     if (!inside(w, p.windows)) {
         return 0.0;
     }
@@ -58,7 +58,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let p = params.pool;
+    let p = pool();
     let i = group_index(group, groups) * WG + lane;
     if (i >= p.elems) {
         return;

@@ -1,5 +1,5 @@
 // Geometry of pooling windows over up to three spatial dimensions (ones in front). No entry point. Each invocation computes one
-// element and gathers what it needs, so sums have one order and nothing is scattered.
+// element and gathers what it needs, so sums have one order and nothing is scattered. The header's `pool()` gives the geometry.
 
 struct Pool {
     // Input (z, y, x) and planes (images * channels).
@@ -30,8 +30,8 @@ fn spot(i: u32, size: vec4<i32>) -> Spot {
     let slice = row / size.y;
     let plane = slice / size.x;
     return Spot(
-        plane / params.pool.channels,
-        plane % params.pool.channels,
+        plane / pool().channels,
+        plane % pool().channels,
         vec3<i32>(slice % size.x, row % size.y, i32(i) % size.z),
     );
 }
@@ -62,7 +62,7 @@ fn inside(at: vec3<i32>, size: vec4<i32>) -> bool {
 
 // The window in which `tap` lies on input `at`, or a negative one if there is none.
 fn window_of(at: vec3<i32>, tap: vec3<i32>) -> vec3<i32> {
-    let p = params.pool;
+    let p = pool();
     let from_start = at + p.lo.xyz - tap * p.dilation.xyz;
     let w = from_start / p.stride.xyz;
     return select(w, vec3<i32>(-1), (from_start < vec3<i32>()) | (w * p.stride.xyz != from_start));

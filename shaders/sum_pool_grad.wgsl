@@ -14,7 +14,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let p = params.pool;
+    let p = pool();
     let i = group_index(group, groups) * WG + lane;
     if (i >= p.elems) {
         return;

@@ -154,13 +154,38 @@ fn planes(region: &Region, arg: usize) -> Planes {
     Planes(out)
 }
 
-fn parts(stem: &'static str, text: &str, caps: &GpuCaps, elems: usize, params: Params, bindings: Vec<Bind>) -> Parts {
+impl Windows {
+    /// The header's `pool()`. Software adapters divide integers lane by lane, unless by constants: there the text says the
+    /// sizes. Elsewhere one pipeline serves all sizes.
+    fn source(&self, caps: &GpuCaps) -> String {
+        let value = match caps.software() {
+            true => {
+                let four = |v: [i32; 4]| format!("vec4<i32>({}, {}, {}, {})", v[0], v[1], v[2], v[3]);
+                let vectors = [self.size, self.windows, self.kernel, self.stride, self.dilation, self.lo].map(four);
+                let (elems, channels) = (self.elems, self.channels);
+                format!("Pool({}, {elems}u, {channels}, params.pool.minus_inf, 0u)", vectors.join(", "))
+            }
+            false => "params.pool".into(),
+        };
+        format!("fn pool() -> Pool {{\n    return {value};\n}}")
+    }
+}
+
+fn parts(
+    (stem, text): (&'static str, &str),
+    caps: &GpuCaps,
+    pool: &Windows,
+    elems: usize,
+    params: Params,
+    bindings: Vec<Bind>,
+) -> Parts {
     let wg = caps.flat_workgroup();
     Parts {
         label: stem,
         variant: "flat",
         shader: Shader::new(stem)
             .consts(&[("WG", wg)])
+            .header(pool.source(caps))
             .header(include_str!("../../../../shaders/pool_frame.wgsl"))
             .common(&["index", "bits"])
             .body(text),
@@ -178,7 +203,8 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let (x, y) = (&region.args[0].view.shape, &region.outs[0].ty.shape);
     let params = ForwardParams { pool: windows(region, x, y, y)?, x: planes(region, 0) };
     let text = include_str!("../../../../shaders/max_pool.wgsl");
-    let mut p = parts("max_pool", text, caps, y.elems(), Params::of(&params), vec![Bind::Arg(0), Bind::Out(0)]);
+    let mut p =
+        parts(("max_pool", text), caps, &params.pool, y.elems(), Params::of(&params), vec![Bind::Arg(0), Bind::Out(0)]);
     p.shader = p.shader.header(format!("const SUM: bool = {sum};"));
     Ok(vec![p.call(caps)?])
 }
@@ -188,7 +214,14 @@ fn sum_grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> 
     let (g, dx) = (&region.args[0].view.shape, &region.outs[0].ty.shape);
     let params = SumGradParams { pool: windows(region, dx, g, dx)?, g: planes(region, 0) };
     let text = include_str!("../../../../shaders/sum_pool_grad.wgsl");
-    let p = parts("sum_pool_grad", text, caps, dx.elems(), Params::of(&params), vec![Bind::Arg(0), Bind::Out(0)]);
+    let p = parts(
+        ("sum_pool_grad", text),
+        caps,
+        &params.pool,
+        dx.elems(),
+        Params::of(&params),
+        vec![Bind::Arg(0), Bind::Out(0)],
+    );
     Ok(vec![p.call(caps)?])
 }
 
@@ -205,7 +238,7 @@ fn max_grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> 
     let text = include_str!("../../../../shaders/max_pool_grad.wgsl");
     let Windows { kernel, stride, dilation, .. } = params.pool;
     let single = (0..3).all(|d| kernel[d] <= stride[d] && (dilation[d] == 1 || kernel[d] == 1));
-    let mut p = parts("max_pool_grad", text, caps, dx.elems(), Params::of(&params), bindings);
+    let mut p = parts(("max_pool_grad", text), caps, &params.pool, dx.elems(), Params::of(&params), bindings);
     p.shader = p.shader.header(format!("const SINGLE: bool = {single};"));
     Ok(vec![p.call(caps)?])
 }
