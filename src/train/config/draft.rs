@@ -118,8 +118,12 @@ impl Draft {
 
     /// The finished configuration. Errors name the file, the line where there is one, the section, unknown keys with the
     /// nearest known one, missing keys, and bad values.
-    pub fn finish(self) -> Result<RunConfig> {
+    pub fn finish(mut self) -> Result<RunConfig> {
         self.known()?;
+        // The loss that there is without a section is meant by one without a kind.
+        if let Some(Value::Table(loss)) = self.table.get_mut("loss") {
+            loss.entry("kind").or_insert_with(|| "cross_entropy".into());
+        }
         for (name, value) in &self.table {
             match (name.as_str(), value) {
                 ("data", v) => self.section::<super::DataConfig>(name, v)?,

@@ -307,6 +307,14 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_without_a_kind_is_the_one_that_there_is() {
+        let mut draft = Draft::open("digits-mlp").unwrap();
+        draft.set("loss.label_smoothing", "0.1").unwrap();
+        let config = draft.finish().unwrap();
+        assert!(matches!(config.loss, LossConfig::CrossEntropy { label_smoothing: 0.1, .. }));
+    }
+
+    #[test]
     fn configurations_of_older_runs_are_read() {
         let text = "preset = \"digits-cnn\"\nseed = 3\nepochs = 30\nbatch = 32\nlabel_smoothing = 0.05\nclip_norm = 0.0\n\n\
                     [data]\nkind = \"digits\"\ntest = 0.2\nvalidation = 0.1\nshift = 1\n\n[model]\nkind = \"cnn\"\n\
