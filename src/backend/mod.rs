@@ -88,7 +88,7 @@ pub trait Executable {
     }
 }
 
-/// What one kernel launch took, by the device's clock.
+/// What one kernel launch took, by the device's clock (on software adapters by the host's).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KernelTime {
     /// The kernel.

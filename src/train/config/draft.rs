@@ -341,7 +341,6 @@ fn normalize(table: &mut Table) -> std::result::Result<(), String> {
     if let Some(smoothing) = table.remove("label_smoothing") {
         let loss = table.entry("loss").or_insert_with(|| Value::Table(Table::new()));
         if let Some(loss) = loss.as_table_mut() {
-            loss.entry("kind").or_insert_with(|| "cross_entropy".into());
             loss.insert("label_smoothing".into(), smoothing);
         }
     }

@@ -59,7 +59,7 @@ params! {
 const MAX: KernelInfo = KernelInfo {
     serves: Serves::Composite("max_pool"),
     stems: &["max_pool"],
-    variants: &["flat"],
+    variants: &["flat", "sized"],
     select: forward,
     takes,
     strided: |_, _| true,
@@ -155,10 +155,9 @@ fn planes(region: &Region, arg: usize) -> Planes {
 }
 
 impl Windows {
-    /// The header's `pool()`. Software adapters divide integers lane by lane, unless by constants: there the text says the
-    /// sizes. Elsewhere one pipeline serves all sizes.
-    fn source(&self, caps: &GpuCaps) -> String {
-        let value = match caps.software() {
+    /// The header's `pool()`: what the parameters say, so that one pipeline serves all sizes, or the sizes themselves.
+    fn source(&self, sized: bool) -> String {
+        let value = match sized {
             true => {
                 let four = |v: [i32; 4]| format!("vec4<i32>({}, {}, {}, {})", v[0], v[1], v[2], v[3]);
                 let vectors = [self.size, self.windows, self.kernel, self.stride, self.dilation, self.lo].map(four);
@@ -180,12 +179,14 @@ fn parts(
     bindings: Vec<Bind>,
 ) -> Parts {
     let wg = caps.flat_workgroup();
+    // Software adapters divide integers lane by lane, unless by constants.
+    let sized = caps.wanted(stem).map_or(caps.software(), |v| v == "sized");
     Parts {
         label: stem,
-        variant: "flat",
+        variant: if sized { "sized" } else { "flat" },
         shader: Shader::new(stem)
             .consts(&[("WG", wg)])
-            .header(pool.source(caps))
+            .header(pool.source(sized))
             .header(include_str!("../../../../shaders/pool_frame.wgsl"))
             .common(&["index", "bits"])
             .body(text),
