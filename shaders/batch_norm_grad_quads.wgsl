@@ -1,6 +1,6 @@
 // Gradients of batch norm for software adapters, all in one: a workgroup per channel sums dbias = sum(g) and dweight = sum(g * xh), then
-// writes dx = weight * rstd * (g - dbias / m - (x - mean) * rstd * dweight / m), four places at a time. x and g have their places
-// together in memory, in whole quads; offsets and strides are whole quads too.
+// writes dx = weight * rstd * (g - dbias / m - (x - mean) * rstd * dweight / m), UNIT places at a time. x and g have their places
+// together in memory, in whole units; offsets and strides are whole units too.
 struct Params {
     channels: u32,
     s: u32,
@@ -17,12 +17,12 @@ struct Params {
     spare2: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<Elem>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read> means: array<f32>;
 @group(0) @binding(3) var<storage, read> vars: array<f32>;
-@group(0) @binding(4) var<storage, read> g: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> g: array<Elem>;
+@group(0) @binding(5) var<storage, read_write> dx: array<Elem>;
 @group(0) @binding(6) var<storage, read_write> dweight: array<f32>;
 @group(0) @binding(7) var<storage, read_write> dbias: array<f32>;
 @group(0) @binding(8) var<uniform> params: Params;
@@ -38,22 +38,26 @@ fn main(
         return;
     }
     let p = params;
-    let quads = p.s / 4u;
-    let begin = vec2<u32>(lane / quads, lane % quads);
-    let hop = vec2<u32>(WG / quads, WG % quads);
+    let units = p.s / UNIT;
+    let begin = vec2<u32>(lane / units, lane % units);
+    let hop = vec2<u32>(WG / units, WG % units);
     let mean = means[p.stats.x + i32(channel)];
     let rstd = 1.0 / sqrt(vars[p.stats.y + i32(channel)] + p.eps);
-    let at_x = (p.x.x + i32(channel) * p.x.z) / 4;
-    let at_g = (p.g.x + i32(channel) * p.g.z) / 4;
-    let step_x = p.x.y / 4;
-    let step_g = p.g.y / 4;
+    let at_x = (p.x.x + i32(channel) * p.x.z) / i32(UNIT);
+    let at_g = (p.g.x + i32(channel) * p.g.z) / i32(UNIT);
+    let step_x = p.x.y / i32(UNIT);
+    let step_g = p.g.y / i32(UNIT);
     var product = vec4<f32>();
     var sum = vec4<f32>();
-    for (var at = begin; at.x < p.images; at = next(at, hop, quads)) {
-        let gv = g[at_g + i32(at.x) * step_g + i32(at.y)];
-        let d = x[at_x + i32(at.x) * step_x + i32(at.y)] - mean;
-        product += gv * (d * rstd);
-        sum += gv;
+    for (var at = begin; at.x < p.images; at = next(at, hop, units)) {
+        let gv = pair(g[at_g + i32(at.x) * step_g + i32(at.y)]);
+        let d = moved_by(pair(x[at_x + i32(at.x) * step_x + i32(at.y)]), mean);
+        product += gv.a * (d.a * rstd);
+        sum += gv.a;
+        if (WIDE) {
+            product += gv.b * (d.b * rstd);
+            sum += gv.b;
+        }
     }
     let sums = tree_sum2(lane, vec2<f32>(sum4(product), sum4(sum)));
     if (lane == 0u) {
@@ -63,9 +67,10 @@ fn main(
     let w = weight[p.stats.z + i32(channel) * p.stats.w] * rstd;
     let mean_g = sums.y * p.inverse;
     let slope = rstd * sums.x * p.inverse;
-    for (var at = begin; at.x < p.images; at = next(at, hop, quads)) {
-        let gv = g[at_g + i32(at.x) * step_g + i32(at.y)];
-        let d = x[at_x + i32(at.x) * step_x + i32(at.y)] - mean;
-        dx[(at.x * p.channels + channel) * quads + at.y] = w * (gv - mean_g - d * slope);
+    for (var at = begin; at.x < p.images; at = next(at, hop, units)) {
+        let gv = pair(g[at_g + i32(at.x) * step_g + i32(at.y)]);
+        let d = moved_by(pair(x[at_x + i32(at.x) * step_x + i32(at.y)]), mean);
+        let a = w * (gv.a - mean_g - d.a * slope);
+        dx[(at.x * p.channels + channel) * units + at.y] = elem(Pair(a, w * (gv.b - mean_g - d.b * slope)));
     }
 }

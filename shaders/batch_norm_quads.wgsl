@@ -1,5 +1,5 @@
-// Batch norm in training for software adapters: as batch_norm.wgsl, a workgroup per channel, but four places at a time. x has its places
-// together in memory, in whole quads; offset and strides are whole quads too.
+// Batch norm in training for software adapters: as batch_norm.wgsl, a workgroup per channel, but UNIT places at a time. x has its places
+// together in memory, in whole units; offset and strides are whole units too.
 struct Params {
     channels: u32,
     s: u32,
@@ -15,10 +15,10 @@ struct Params {
     spare2: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<Elem>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<Elem>;
 @group(0) @binding(4) var<storage, read_write> means: array<f32>;
 @group(0) @binding(5) var<storage, read_write> vars: array<f32>;
 @group(0) @binding(6) var<uniform> params: Params;
@@ -34,33 +34,41 @@ fn main(
         return;
     }
     let p = params;
-    // Image and quad, and how far an invocation steps.
-    let quads = p.s / 4u;
-    let begin = vec2<u32>(lane / quads, lane % quads);
-    let hop = vec2<u32>(WG / quads, WG % quads);
-    let start = (p.x.x + i32(channel) * p.x.z) / 4;
-    let stride = p.x.y / 4;
+    // Image and unit, and how far an invocation steps.
+    let units = p.s / UNIT;
+    let begin = vec2<u32>(lane / units, lane % units);
+    let hop = vec2<u32>(WG / units, WG % units);
+    let start = (p.x.x + i32(channel) * p.x.z) / i32(UNIT);
+    let stride = p.x.y / i32(UNIT);
     var sum = vec4<f32>();
-    for (var at = begin; at.x < p.images; at = next(at, hop, quads)) {
-        sum += x[start + i32(at.x) * stride + i32(at.y)];
+    for (var at = begin; at.x < p.images; at = next(at, hop, units)) {
+        let v = pair(x[start + i32(at.x) * stride + i32(at.y)]);
+        sum += v.a;
+        if (WIDE) {
+            sum += v.b;
+        }
     }
     let mean = tree_sum(lane, sum4(sum)) * p.inverse;
     // The deviations sum to what rounding took from the mean: channels of one value come out as exactly 0.
     sum = vec4<f32>();
     var square = vec4<f32>();
-    for (var at = begin; at.x < p.images; at = next(at, hop, quads)) {
-        let d = x[start + i32(at.x) * stride + i32(at.y)] - mean;
-        sum += d;
-        square += d * d;
+    for (var at = begin; at.x < p.images; at = next(at, hop, units)) {
+        let d = moved_by(pair(x[start + i32(at.x) * stride + i32(at.y)]), mean);
+        sum += d.a;
+        square += d.a * d.a;
+        if (WIDE) {
+            sum += d.b;
+            square += d.b * d.b;
+        }
     }
     let sums = tree_sum2(lane, vec2<f32>(sum4(sum), sum4(square))) * p.inverse;
     let shift = sums.x;
     let variance = max(sums.y - shift * shift, 0.0);
     let w = weight[p.affine.x + i32(channel) * p.affine.y] / sqrt(variance + p.eps);
     let b = bias[p.affine.z + i32(channel) * p.affine.w];
-    for (var at = begin; at.x < p.images; at = next(at, hop, quads)) {
-        let d = x[start + i32(at.x) * stride + i32(at.y)] - mean - shift;
-        y[(at.x * p.channels + channel) * quads + at.y] = d * w + b;
+    for (var at = begin; at.x < p.images; at = next(at, hop, units)) {
+        let d = moved_by(pair(x[start + i32(at.x) * stride + i32(at.y)]), mean);
+        y[(at.x * p.channels + channel) * units + at.y] = elem(Pair((d.a - shift) * w + b, (d.b - shift) * w + b));
     }
     if (lane == 0u) {
         means[channel] = mean + shift;

@@ -1,5 +1,5 @@
-// Copies strided views into strided places of the result, several views in one dispatch. One invocation a word, or four of
-// them. The header declares the bindings, `PIECES` and `load(piece, at)`; sizes are in these units.
+// Copies strided views into strided places of the result, several views in one dispatch. One invocation a word, or four or
+// eight of them. The header declares the bindings, `PIECES` and `load(piece, at)`; sizes are in these units.
 
 struct Piece {
     // The first invocation that copies it; those of a piece end where the next one's start.

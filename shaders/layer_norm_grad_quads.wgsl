@@ -19,6 +19,11 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dx: array<DxElem>;
 @group(0) @binding(6) var<uniform> params: Params;
 
+fn weighted(g: Pair, q: u32) -> Pair {
+    let w = weight_pair(params.affine.x, params.affine.y, q);
+    return Pair(g.a * w.a, g.b * w.b);
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -35,18 +40,19 @@ fn main(
     let rstd = rstds[params.affine.w + i32(row)];
     var sum = vec4<f32>();
     var product = vec4<f32>();
-    for (var q = 0u; q * 4u < params.n; q++) {
-        let w = weight_quad(params.affine.x, params.affine.y, q);
-        let gw = kept4(q, g_quad(at_g, params.g.z, q) * w);
-        sum += gw;
-        product += gw * ((x_quad(at_x, params.x.z, q) - mean) * rstd);
+    for (var q = 0u; q * 4u < params.n; q += 2u) {
+        let gw = kept(q, weighted(g_pair(at_g, params.g.z, q), q));
+        let v = x_pair(at_x, params.x.z, q);
+        sum += gw.a + gw.b;
+        product += gw.a * ((v.a - mean) * rstd) + gw.b * ((v.b - mean) * rstd);
     }
     let mean_gw = sum4(sum) * params.inverse;
     let mean_product = sum4(product) * params.inverse;
-    for (var q = 0u; q * 4u < params.n; q++) {
-        let w = weight_quad(params.affine.x, params.affine.y, q);
-        let gw = g_quad(at_g, params.g.z, q) * w;
-        let xh = (x_quad(at_x, params.x.z, q) - mean) * rstd;
-        dx_put(row, q, rstd * (gw - mean_gw - xh * mean_product));
+    for (var q = 0u; q * 4u < params.n; q += 2u) {
+        let gw = weighted(g_pair(at_g, params.g.z, q), q);
+        let v = x_pair(at_x, params.x.z, q);
+        let a = gw.a - mean_gw - (v.a - mean) * rstd * mean_product;
+        let b = gw.b - mean_gw - (v.b - mean) * rstd * mean_product;
+        dx_put(row, q, Pair(rstd * a, rstd * b));
     }
 }

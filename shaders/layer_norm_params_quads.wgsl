@@ -41,14 +41,17 @@ fn main(
         let at_x = params.x.x + r * params.x.y;
         let mean = means[params.stats.x + r];
         let rstd = rstds[params.stats.y + r];
-        for (var k = 0u; k < STRIP; k++) {
-            let gv = g_quad(at_g, params.g.z, q + k);
-            dw[k] += gv * ((x_quad(at_x, params.x.z, q + k) - mean) * rstd);
-            db[k] += gv;
+        for (var k = 0u; k < STRIP; k += 2u) {
+            let gv = g_pair(at_g, params.g.z, q + k);
+            let v = x_pair(at_x, params.x.z, q + k);
+            dw[k] += gv.a * ((v.a - mean) * rstd);
+            dw[k + 1u] += gv.b * ((v.b - mean) * rstd);
+            db[k] += gv.a;
+            db[k + 1u] += gv.b;
         }
     }
-    for (var k = 0u; k < STRIP; k++) {
-        partial_put(chunk, q + k, dw[k]);
-        partial_put(params.chunks + chunk, q + k, db[k]);
+    for (var k = 0u; k < STRIP; k += 2u) {
+        partial_put(chunk, q + k, Pair(dw[k], dw[k + 1u]));
+        partial_put(params.chunks + chunk, q + k, Pair(db[k], db[k + 1u]));
     }
 }

@@ -20,6 +20,14 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> rstds: array<f32>;
 @group(0) @binding(6) var<uniform> params: Params;
 
+fn moved_by(v: Pair, mean: f32) -> Pair {
+    return Pair(v.a - mean, v.b - mean);
+}
+
+fn squared(v: Pair) -> vec4<f32> {
+    return v.a * v.a + v.b * v.b;
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -32,37 +40,34 @@ fn main(
     }
     let start = params.x.x + i32(row) * params.x.y;
     let step = params.x.z;
-    let begin = x_quad(start, step, 0u);
+    let begin = x_pair(start, step, 0u).a;
     var mean = select(begin.x, sum4(begin) * 0.25, params.n >= 4u);
     var squares = 0.0;
     var q = 0u;
     for (; (q + 8u) * 4u <= params.n; q += 8u) {
-        let a = x_quad(start, step, q) - mean;
-        let b = x_quad(start, step, q + 1u) - mean;
-        let c = x_quad(start, step, q + 2u) - mean;
-        let d = x_quad(start, step, q + 3u) - mean;
-        let e = x_quad(start, step, q + 4u) - mean;
-        let f = x_quad(start, step, q + 5u) - mean;
-        let g = x_quad(start, step, q + 6u) - mean;
-        let h = x_quad(start, step, q + 7u) - mean;
-        let sum = sum4(((a + b) + (c + d)) + ((e + f) + (g + h)));
-        let square = sum4(((a * a + b * b) + (c * c + d * d)) + ((e * e + f * f) + (g * g + h * h)));
+        let s = moved_by(x_pair(start, step, q), mean);
+        let t = moved_by(x_pair(start, step, q + 2u), mean);
+        let u = moved_by(x_pair(start, step, q + 4u), mean);
+        let v = moved_by(x_pair(start, step, q + 6u), mean);
+        let sum = sum4(((s.a + s.b) + (t.a + t.b)) + ((u.a + u.b) + (v.a + v.b)));
+        let square = sum4((squared(s) + squared(t)) + (squared(u) + squared(v)));
         let moved = sum / f32((q + 8u) * 4u);
         mean += moved;
         squares += square - sum * moved;
     }
-    for (; q * 4u < params.n; q++) {
-        let a = kept4(q, x_quad(start, step, q) - mean);
-        let sum = sum4(a);
-        let moved = sum / f32(min((q + 1u) * 4u, params.n));
+    for (; q * 4u < params.n; q += 2u) {
+        let v = kept(q, moved_by(x_pair(start, step, q), mean));
+        let sum = sum4(v.a + v.b);
+        let moved = sum / f32(min((q + 2u) * 4u, params.n));
         mean += moved;
-        squares += sum4(a * a) - sum * moved;
+        squares += sum4(squared(v)) - sum * moved;
     }
     let rstd = 1.0 / sqrt(max(squares, 0.0) * params.inverse + params.eps);
-    for (q = 0u; q * 4u < params.n; q++) {
-        let w = weight_quad(params.affine.x, params.affine.y, q);
-        let b = bias_quad(params.affine.z, params.affine.w, q);
-        y_put(row, q, (x_quad(start, step, q) - mean) * rstd * w + b);
+    for (q = 0u; q * 4u < params.n; q += 2u) {
+        let w = weight_pair(params.affine.x, params.affine.y, q);
+        let b = bias_pair(params.affine.z, params.affine.w, q);
+        let v = moved_by(x_pair(start, step, q), mean);
+        y_put(row, q, Pair(v.a * rstd * w.a + b.a, v.b * rstd * w.b + b.b));
     }
     means[row] = mean;
     rstds[row] = rstd;

@@ -1,6 +1,6 @@
-// Reductions across rows, an invocation per strip of STRIP neighbouring quads of results and chunk of the reduced elements: for software
-// adapters. A strip is up to a cache line wide, so that a walk down the rows uses what it fetches. `fold4` of the header folds
-// the elements at j of the four results from o on.
+// Reductions across rows, an invocation per strip of STRIP neighbouring results and chunk of the reduced elements: for software
+// adapters. A strip is up to a cache line wide, so that a walk down the rows uses what it fetches. `fold_unit` of the header folds
+// the elements at j of the four results from o on, or WIDE, of eight.
 
 @compute @workgroup_size(WG)
 fn main(
@@ -10,20 +10,29 @@ fn main(
 ) {
     let t = group_index(group, groups) * WG + lane;
     // Neighbouring invocations have neighbouring strips.
-    let strips = params.count / (4u * STRIP * params.chunks);
+    let strips = params.count / (STRIP * params.chunks);
     if t >= strips * params.chunks {
         return;
     }
     let chunk = t / strips;
-    let o = (t % strips) * (4u * STRIP);
+    let o = (t % strips) * STRIP;
     let start = chunk * params.chunk;
     let end = min(start + params.chunk, params.length);
     fold_strip(o, chunk, start, end);
 }
 
-fn put4(o: u32, chunk: u32, x: vec4<T>) {
+fn put_unit(o: u32, chunk: u32, x: Folds) {
+    if WIDE {
+        put4(o, 2u, chunk, x.a);
+        put4(o + 1u, 2u, chunk, x.b);
+    } else {
+        put4(o, 1u, chunk, x.a);
+    }
+}
+
+fn put4(o: u32, step: u32, chunk: u32, x: vec4<T>) {
     out[o * params.chunks + chunk] = x.x;
-    out[(o + 1u) * params.chunks + chunk] = x.y;
-    out[(o + 2u) * params.chunks + chunk] = x.z;
-    out[(o + 3u) * params.chunks + chunk] = x.w;
+    out[(o + step) * params.chunks + chunk] = x.y;
+    out[(o + 2u * step) * params.chunks + chunk] = x.z;
+    out[(o + 3u * step) * params.chunks + chunk] = x.w;
 }

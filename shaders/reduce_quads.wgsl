@@ -1,6 +1,13 @@
-// Reductions along neighbours in memory, an invocation per item and four elements at a time: for software adapters, where a load costs as
-// much as several additions, whatever its width. Items are as in reduce.wgsl; `fold4` of the header folds the four elements from j on. UNROLL: four
-// running folds, which pays for short expressions.
+// Reductions along neighbours in memory, an invocation per item and several elements at a time: for software adapters, where a load costs as
+// much as several additions, whatever its width. Items are as in reduce.wgsl; `fold_unit` of the header folds the unit of elements from j on:
+// four of them, or WIDE, eight. UNROLL: several running folds, which pay for short expressions.
+
+fn fold8(x: Folds, o: u32, j: u32) -> Folds {
+    if WIDE {
+        return fold_unit(x, o, j);
+    }
+    return Folds(fold_unit(x, o, j).a, fold_unit(Folds(x.b, x.b), o, j + 4u).a);
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -16,23 +23,20 @@ fn main(
     let end = min(start + params.chunk, params.length);
     let o = t / params.chunks;
     var j = start;
-    var x = vec4<T>(bitcast<T>(params.init));
+    let init = vec4<T>(bitcast<T>(params.init));
+    var x = Folds(init, init);
     if UNROLL {
-        var y = x;
-        var z = x;
-        var w = x;
+        var r = x;
         for (; j + 16u <= end; j = j + 16u) {
-            x = fold4(x, o, j);
-            y = fold4(y, o, j + 4u);
-            z = fold4(z, o, j + 8u);
-            w = fold4(w, o, j + 12u);
+            x = fold8(x, o, j);
+            r = fold8(r, o, j + 8u);
         }
-        x = vec4<T>(join4(x), join4(y), join4(z), join4(w));
+        x = Folds(vec4<T>(join4(x.a), join4(x.b), join4(r.a), join4(r.b)), init);
     }
-    for (; j < end; j = j + 4u) {
-        x = fold4(x, o, j);
+    for (; j < end; j = j + select(4u, 8u, WIDE)) {
+        x = fold_unit(x, o, j);
     }
-    out[t] = join4(x);
+    out[t] = combine(join4(x.a), join4(x.b));
 }
 
 fn join4(x: vec4<T>) -> T {

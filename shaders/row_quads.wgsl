@@ -1,6 +1,6 @@
-// Kernels that fold rows, an invocation per row and four elements (a quad) at a time: for software adapters, where every load costs
+// Kernels that fold rows, an invocation per row and eight elements (two quads) at a time: for software adapters, where every load costs
 // as much as several additions, whatever its width, and cooperation costs more than it saves. No entry point.
-// From the header: WG, EXACT (rows are whole quads), and for each operand NAME_quad(start, step, q), or NAME_put(row, q, v).
+// From the header: WG, EXACT (rows are whole pairs), and for each operand NAME_pair(start, step, q), or NAME_put(row, q, v).
 
 fn row_of(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
     return group_index(group, groups) * WG + lane;
@@ -24,7 +24,7 @@ fn max4(v: vec4<f32>) -> f32 {
     return max(max(v.x, v.y), max(v.z, v.w));
 }
 
-// Elements of quad q that the row has; the others are repetitions of its last one.
+// Elements of quad q that the row has; the others are repetitions.
 fn live4(q: u32) -> vec4<bool> {
     return vec4<u32>(4u * q) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.n);
 }
@@ -35,4 +35,8 @@ fn kept4(q: u32, v: vec4<f32>) -> vec4<f32> {
         return v;
     }
     return select(vec4<f32>(), v, live4(q));
+}
+
+fn kept(q: u32, v: Pair) -> Pair {
+    return Pair(kept4(q, v.a), kept4(q + 1u, v.b));
 }

@@ -27,22 +27,23 @@ fn main(
     let at_y = params.y.x + i32(row) * params.y.y;
     let at_g = params.g.x + i32(row) * params.g.y;
     var sums = vec4<f32>();
-    for (var q = 0u; q * 4u < params.n; q++) {
-        let v = g_quad(at_g, params.g.z, q);
-        if (LOG) {
-            sums += kept4(q, v);
-        } else {
-            sums += kept4(q, v * y_quad(at_y, params.y.z, q));
+    for (var q = 0u; q * 4u < params.n; q += 2u) {
+        var v = g_pair(at_g, params.g.z, q);
+        if (!LOG) {
+            let w = y_pair(at_y, params.y.z, q);
+            v = Pair(v.a * w.a, v.b * w.b);
         }
+        v = kept(q, v);
+        sums += v.a + v.b;
     }
     let sum = sum4(sums);
-    for (var q = 0u; q * 4u < params.n; q++) {
-        let v = y_quad(at_y, params.y.z, q);
-        let gv = g_quad(at_g, params.g.z, q);
+    for (var q = 0u; q * 4u < params.n; q += 2u) {
+        let v = y_pair(at_y, params.y.z, q);
+        let gv = g_pair(at_g, params.g.z, q);
         if (LOG) {
-            dx_put(row, q, gv - exp_below4(v) * sum);
+            dx_put(row, q, Pair(gv.a - exp_below4(v.a) * sum, gv.b - exp_below4(v.b) * sum));
         } else {
-            dx_put(row, q, v * (gv - sum));
+            dx_put(row, q, Pair(v.a * (gv.a - sum), v.b * (gv.b - sum)));
         }
     }
 }

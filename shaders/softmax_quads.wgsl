@@ -31,27 +31,25 @@ fn main(
     var magnitude = vec4<u32>();
     var q = 0u;
     for (; (q + 8u) * 4u <= params.n; q += 8u) {
-        let a = x_quad(start, step, q);
-        let b = x_quad(start, step, q + 1u);
-        let c = x_quad(start, step, q + 2u);
-        let d = x_quad(start, step, q + 3u);
-        let e = x_quad(start, step, q + 4u);
-        let f = x_quad(start, step, q + 5u);
-        let g = x_quad(start, step, q + 6u);
-        let h = x_quad(start, step, q + 7u);
-        magnitude = max(magnitude, max(max(magnitude4(a), magnitude4(b)), max(magnitude4(c), magnitude4(d))));
-        magnitude = max(magnitude, max(max(magnitude4(e), magnitude4(f)), max(magnitude4(g), magnitude4(h))));
-        let next = max(top, max4(max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h)))));
-        let first = (exp_below4(a - next) + exp_below4(b - next)) + (exp_below4(c - next) + exp_below4(d - next));
-        let second = (exp_below4(e - next) + exp_below4(f - next)) + (exp_below4(g - next) + exp_below4(h - next));
+        let s = x_pair(start, step, q);
+        let t = x_pair(start, step, q + 2u);
+        let u = x_pair(start, step, q + 4u);
+        let v = x_pair(start, step, q + 6u);
+        magnitude = max(magnitude, max(max(magnitude4(s.a), magnitude4(s.b)), max(magnitude4(t.a), magnitude4(t.b))));
+        magnitude = max(magnitude, max(max(magnitude4(u.a), magnitude4(u.b)), max(magnitude4(v.a), magnitude4(v.b))));
+        let high = max(max(max(s.a, s.b), max(t.a, t.b)), max(max(u.a, u.b), max(v.a, v.b)));
+        let next = max(top, max4(high));
+        let first = (exp_below4(s.a - next) + exp_below4(s.b - next)) + (exp_below4(t.a - next) + exp_below4(t.b - next));
+        let second = (exp_below4(u.a - next) + exp_below4(u.b - next)) + (exp_below4(v.a - next) + exp_below4(v.b - next));
         sum = sum * exp_below4(vec4<f32>(top - next)).x + (first + second);
         top = next;
     }
-    for (; q * 4u < params.n; q++) {
-        let a = x_quad(start, step, q);
-        magnitude = max(magnitude, magnitude4(a));
-        let next = max(top, max4(a));
-        sum = sum * exp_below4(vec4<f32>(top - next)).x + kept4(q, exp_below4(a - next));
+    for (; q * 4u < params.n; q += 2u) {
+        let v = x_pair(start, step, q);
+        magnitude = max(magnitude, max(magnitude4(v.a), magnitude4(v.b)));
+        let next = max(top, max4(max(v.a, v.b)));
+        let e = kept(q, Pair(exp_below4(v.a - next), exp_below4(v.b - next)));
+        sum = sum * exp_below4(vec4<f32>(top - next)).x + (e.a + e.b);
         top = next;
     }
     let total = sum4(sum);
@@ -61,12 +59,13 @@ fn main(
     let scale = select(1.0 / total, params.nan, !good);
     // Kept apart from the maximum: in their sum the logarithm would drown where x is large.
     let log_sum = select(log(total), params.nan, !good);
-    for (q = 0u; q * 4u < params.n; q++) {
-        let d = x_quad(start, step, q) - top;
+    for (q = 0u; q * 4u < params.n; q += 2u) {
+        let v = x_pair(start, step, q);
+        let d = Pair(v.a - top, v.b - top);
         if (LOG) {
-            y_put(row, q, d - log_sum);
+            y_put(row, q, Pair(d.a - log_sum, d.b - log_sum));
         } else {
-            y_put(row, q, exp_below4(d) * scale);
+            y_put(row, q, Pair(exp_below4(d.a) * scale, exp_below4(d.b) * scale));
         }
     }
 }

@@ -18,6 +18,7 @@ fn capabilities(kernel: &KernelInfo) -> Vec<GpuCaps> {
                 workgroup_bytes: 32 << 10,
                 max_storage_buffers: 31,
                 f16: true,
+                int64: subgroups != Some((4, 4)),
                 ..GpuCaps::sample(class, subgroups)
             };
             all.push(caps.clone());
@@ -53,11 +54,14 @@ fn calls(kernel: &KernelInfo) -> Vec<KernelCall> {
 
 fn parse(call: &KernelCall) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(&call.source).map_err(|e| e.emit_to_string(&call.source))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16)
-        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
-        .validate(&module)
-        .map_err(|e| e.emit_to_string(&call.source))?;
+    let info = Validator::new(
+        ValidationFlags::all(),
+        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_INT64,
+    )
+    .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+    .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+    .validate(&module)
+    .map_err(|e| e.emit_to_string(&call.source))?;
     Ok((module, info))
 }
 

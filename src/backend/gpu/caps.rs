@@ -41,6 +41,8 @@ pub struct GpuCaps {
     pub image_rows: u32,
     /// True if shaders may use f16.
     pub f16: bool,
+    /// True if shaders may use u64.
+    pub int64: bool,
     /// Variants that a test or a measurement wants for all regions instead of the default: kernel stem -> variant.
     pub variants: BTreeMap<String, String>,
     /// What a tuning file wants for single regions.
@@ -61,6 +63,7 @@ impl GpuCaps {
             max_binding_bytes: 128 << 20,
             image_rows: 8192,
             f16: false,
+            int64: false,
             variants: BTreeMap::new(),
             picks: Arc::default(),
         }
@@ -74,6 +77,12 @@ impl GpuCaps {
     /// True for adapters that compute on the CPU: wide workgroup trees are slow there.
     pub fn software(&self) -> bool {
         self.class == AdapterClass::Software
+    }
+
+    /// True if this kernel should load eight words at once, as `vec4<u64>`, where its operands allow it: lavapipe takes apart every load lane
+    /// by lane and component by component, and 64 bits cost what 32 do (benches/REJECTED.md has what each load costs).
+    pub fn wide(&self, stem: &str) -> bool {
+        self.int64 && self.wanted(stem).map_or(self.software(), |v| v == "wide")
     }
 
     /// The variant that is asked for, if any.

@@ -120,6 +120,7 @@ fn caps_of(adapter: &wgpu::Adapter) -> GpuCaps {
         max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         image_rows: limits.max_texture_dimension_2d,
         f16: features.contains(wgpu::Features::SHADER_F16),
+        int64: features.contains(wgpu::Features::SHADER_INT64),
         variants: Default::default(),
         picks: Default::default(),
     }
@@ -201,7 +202,10 @@ pub(super) fn open(request: &Request) -> Result<Device> {
     let mut found = enumerate();
     let listed: Vec<Adapter> = found.iter().map(|(_, a)| a.clone()).collect();
     let (adapter, chosen) = found.swap_remove(choose(request, &listed)?);
-    let wanted = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
+    let wanted = wgpu::Features::SUBGROUP
+        | wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SHADER_INT64;
     let desc = wgpu::DeviceDescriptor {
         label: Some("kiln"),
         required_features: adapter.features() & wanted,

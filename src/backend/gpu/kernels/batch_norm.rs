@@ -1,7 +1,7 @@
-//! Batch norm in training and its gradients: a workgroup per channel. Variant `quads`, for software adapters: four places at a time,
-//! the gradients in one kernel instead of two.
+//! Batch norm in training and its gradients: a workgroup per channel. Variants `quads` and `wide`, for software adapters: four or eight
+//! places at a time, the gradients in one kernel instead of two.
 
-use super::rows::{Parts, always, in_memory, line, view4};
+use super::rows::{Parts, always, in_memory, line, view4, words};
 use super::sample::{region, stored};
 use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, fused_call, params};
 use crate::backend::gpu::caps::GpuCaps;
@@ -48,7 +48,7 @@ pub const KERNELS: [KernelInfo; 2] = [
     KernelInfo {
         serves: Serves::Composite("batch_norm"),
         stems: &["batch_norm"],
-        variants: &["tree", "quads"],
+        variants: &["tree", "quads", "wide"],
         select: forward,
         takes: always,
         strided: |_, _| true,
@@ -56,15 +56,15 @@ pub const KERNELS: [KernelInfo; 2] = [
         mutations: &[
             Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - params.s", replace: "to.x, to.y - params.s" },
             Mutation { stem: "batch_norm", find: "(d, d * d)", replace: "(d, d * (d + mean))" },
-            Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - quads", replace: "to.x, to.y - quads" },
+            Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - units", replace: "to.x, to.y - units" },
             Mutation { stem: "batch_norm", find: "half_(x.y), half_(x.z)", replace: "half_(x.x), half_(x.z)" },
-            Mutation { stem: "batch_norm", find: "square += d * d", replace: "square += d" },
+            Mutation { stem: "batch_norm", find: "square += d.b * d.b", replace: "square += d.b" },
         ],
     },
     KernelInfo {
         serves: Serves::Composite("batch_norm_grad"),
         stems: &["batch_norm_grad", "batch_norm_dx"],
-        variants: &["tree", "flat", "quads"],
+        variants: &["tree", "flat", "quads", "wide"],
         select: grad,
         takes: always,
         // Mean and variance are read densely.
@@ -73,7 +73,7 @@ pub const KERNELS: [KernelInfo; 2] = [
         mutations: &[
             Mutation { stem: "batch_norm_grad", find: "gv * (d * rstd), gv)", replace: "gv * d, gv)" },
             Mutation { stem: "batch_norm_dx", find: "(gv - c.z", replace: "(gv" },
-            Mutation { stem: "batch_norm_grad", find: "(gv - mean_g", replace: "(gv" },
+            Mutation { stem: "batch_norm_grad", find: "(gv.a - mean_g", replace: "(gv.a" },
         ],
     },
 ];
@@ -97,18 +97,62 @@ fn samples(grad: bool) -> Vec<Region> {
     all
 }
 
-/// True if the variant `quads` is wanted (or best) and these arguments have their places together, in whole quads.
-fn by_quads(stem: &str, region: &Region, args: &[usize], caps: &GpuCaps) -> bool {
-    let wanted = caps.wanted(stem).map_or(caps.software(), |v| v == "quads");
-    let whole = |&arg: &usize| {
-        let v = &region.args[arg].view;
-        v.strides[2] == 1
-            && v.shape[2].is_multiple_of(4)
-            && v.shape[2] > 0
-            && v.offset.is_multiple_of(4)
-            && v.strides[..2].iter().all(|s| s % 4 == 0)
-    };
-    wanted && args.iter().all(whole)
+/// How many places a kernel for software adapters takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Quads,
+    Wide,
+}
+
+impl Unit {
+    /// The widest that is wanted (or best) and finds the places of these arguments together and whole, or `None`.
+    fn of(stem: &str, region: &Region, args: &[usize], caps: &GpuCaps) -> Option<Unit> {
+        let whole = |k: usize| {
+            args.iter().all(|&arg| {
+                let v = &region.args[arg].view;
+                v.strides[2] == 1
+                    && v.shape[2].is_multiple_of(k)
+                    && v.shape[2] > 0
+                    && v.offset.is_multiple_of(k)
+                    && v.strides[..2].iter().all(|s| s % k as isize == 0)
+            })
+        };
+        let wanted = caps.wanted(stem).map_or(caps.software(), |v| v == "quads" || v == "wide");
+        match wanted && whole(4) {
+            true if caps.wide(stem) && whole(8) && words(region) => Some(Unit::Wide),
+            true => Some(Unit::Quads),
+            false => None,
+        }
+    }
+    fn variant(self) -> &'static str {
+        match self {
+            Unit::Quads => "quads",
+            Unit::Wide => "wide",
+        }
+    }
+    /// Constants, `Elem`, which is what memory holds, and its conversions.
+    fn shader(self, stem: &'static str, caps: &GpuCaps) -> Shader {
+        let (unit, elem, pair, back) = match self {
+            Unit::Quads => (4, "vec4<f32>", "e, vec4<f32>()", "p.a"),
+            Unit::Wide => (
+                8,
+                "vec4<u64>",
+                "bitcast<vec4<f32>>(evens(e)), bitcast<vec4<f32>>(odds(e))",
+                "woven(bitcast<vec4<u32>>(p.a), bitcast<vec4<u32>>(p.b))",
+            ),
+        };
+        Shader::new(stem)
+            .consts(&[("WG", caps.tree_workgroup()), ("UNIT", unit)])
+            .header(format!("const WIDE: bool = {};\nalias Elem = {elem};", self == Unit::Wide))
+            .header(format!("fn pair(e: Elem) -> Pair {{\n    return Pair({pair});\n}}"))
+            .header(format!("fn elem(p: Pair) -> Elem {{\n    return {back};\n}}"))
+            .header(include_str!("../../../../shaders/channel_quads.wgsl"))
+            .common(if self == Unit::Wide {
+                &["index", "reduce", "pair", "wide"]
+            } else {
+                &["index", "reduce", "pair"]
+            })
+    }
 }
 
 fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
@@ -130,12 +174,16 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         spare1: 0,
         spare2: 0,
     };
-    let shader = Shader::new("batch_norm").consts(&[("WG", caps.tree_workgroup())]).common(&["index", "reduce"]);
-    let (variant, shader) = if by_quads("batch_norm", region, &[0], caps) {
-        let shader = shader.header(include_str!("../../../../shaders/channel_quads.wgsl"));
-        ("quads", shader.body(include_str!("../../../../shaders/batch_norm_quads.wgsl")))
-    } else {
-        ("tree", shader.body(include_str!("../../../../shaders/batch_norm.wgsl")))
+    let (variant, shader) = match Unit::of("batch_norm", region, &[0], caps) {
+        Some(unit) => {
+            let text = include_str!("../../../../shaders/batch_norm_quads.wgsl");
+            (unit.variant(), unit.shader("batch_norm", caps).body(text))
+        }
+        None => {
+            let shader =
+                Shader::new("batch_norm").consts(&[("WG", caps.tree_workgroup())]).common(&["index", "reduce"]);
+            ("tree", shader.body(include_str!("../../../../shaders/batch_norm.wgsl")))
+        }
     };
     let parts = Parts {
         label: "batch_norm",
@@ -170,15 +218,13 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         spare1: 0,
         spare2: 0,
     };
-    if caps.max_storage_buffers >= 8 && by_quads("batch_norm_grad", region, &[0, 4], caps) {
+    let unit = Unit::of("batch_norm_grad", region, &[0, 4], caps).filter(|_| caps.max_storage_buffers >= 8);
+    if let Some(unit) = unit {
+        let text = include_str!("../../../../shaders/batch_norm_grad_quads.wgsl");
         let all = Parts {
             label: "batch_norm_grad",
-            variant: "quads",
-            shader: Shader::new("batch_norm_grad")
-                .consts(&[("WG", caps.tree_workgroup())])
-                .header(include_str!("../../../../shaders/channel_quads.wgsl"))
-                .common(&["index", "reduce"])
-                .body(include_str!("../../../../shaders/batch_norm_grad_quads.wgsl")),
+            variant: unit.variant(),
+            shader: unit.shader("batch_norm_grad", caps).body(text),
             bindings: (0..5).map(Bind::Arg).chain((0..3).map(Bind::Out)).collect(),
             params: Params::of(&params),
             groups: channels as u64,
@@ -259,7 +305,7 @@ mod tests {
             let m = (a[0].shape[0] * a[0].shape[2]) as f64;
             (16.0 + m) * 8.0 * u
         };
-        harness::check(&KERNELS[0], "batch_norm", &["tree", "quads"], &fill, &forward);
-        harness::check(&KERNELS[1], "batch_norm_grad", &["tree", "quads"], &fill, &grad);
+        harness::check(&KERNELS[0], "batch_norm", &["tree", "quads", "wide"], &fill, &forward);
+        harness::check(&KERNELS[1], "batch_norm_grad", &["tree", "quads", "wide"], &fill, &grad);
     }
 }

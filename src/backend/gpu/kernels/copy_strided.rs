@@ -1,5 +1,5 @@
 //! `Concat`: strided copies of the operands into their slabs of the result, as many operands a dispatch as the adapter binds. By
-//! four words at once where rows of four lie together on both sides: a quarter of the arithmetic of indices, and wide loads.
+//! four words at once (on software adapters eight) where rows of them lie together on both sides: less arithmetic of indices, and wide loads.
 
 use super::operands::{pack_dims, pack_strides};
 use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, params};
@@ -13,7 +13,7 @@ use std::fmt::Write;
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Concat),
     stems: &["copy_strided"],
-    variants: &["words", "quads"],
+    variants: &["words", "quads", "wide"],
     select,
     takes: |_, _, _| Err("not a composite".into()),
     strided: |_, _| true,
@@ -83,27 +83,28 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
 }
 
 impl Piece {
-    /// The same in units of four words, if rows of them lie together on both sides.
-    fn in_quads(&self) -> Option<Piece> {
+    /// The same in units of `unit` words, if rows of them lie together on both sides.
+    fn in_units(&self, unit: u32) -> Option<Piece> {
+        let size = unit as i32;
         let last = self.rank as usize - 1;
         let at = |d: usize| (d / 4, d % 4);
         let (mut q, (i, k)) = (*self, at(last));
         let contiguous = self.from_strides[i][k] == 1 && self.to_strides[i][k] == 1;
-        let whole = |x: i32| x % 4 == 0;
+        let whole = |x: i32| x % size == 0;
         let outer = (0..last).map(at).all(|(i, k)| whole(self.from_strides[i][k]) && whole(self.to_strides[i][k]));
         if !contiguous
             || !outer
-            || !self.dims[i][k].is_multiple_of(4)
+            || !self.dims[i][k].is_multiple_of(unit)
             || !whole(self.from_offset)
             || !whole(self.to_offset)
         {
             return None;
         }
-        (q.from_offset, q.to_offset) = (self.from_offset / 4, self.to_offset / 4);
-        q.dims[i][k] /= 4;
+        (q.from_offset, q.to_offset) = (self.from_offset / size, self.to_offset / size);
+        q.dims[i][k] /= unit;
         for (i, k) in (0..last).map(at) {
-            q.from_strides[i][k] /= 4;
-            q.to_strides[i][k] /= 4;
+            q.from_strides[i][k] /= size;
+            q.to_strides[i][k] /= size;
         }
         Some(q)
     }
@@ -111,13 +112,18 @@ impl Piece {
 
 /// One dispatch: the arguments with their sizes.
 fn copy(pieces: &mut [(usize, usize, Piece)], caps: &GpuCaps) -> Result<KernelCall, String> {
-    let in_quads: Option<Vec<Piece>> = match caps.wanted("copy_strided") {
-        Some("words") => None,
-        _ => pieces.iter().map(|(_, _, piece)| piece.in_quads()).collect(),
-    };
-    let (variant, word, words) = if in_quads.is_some() { ("quads", "vec4<u32>", 4) } else { ("words", "u32", 1) };
-    for ((_, _, piece), quads) in pieces.iter_mut().zip(in_quads.into_iter().flatten()) {
-        *piece = quads;
+    let mut units = vec![("quads", "vec4<u32>", 4)];
+    if caps.wide("copy_strided") {
+        units.insert(0, ("wide", "vec4<u64>", 8));
+    }
+    let fitting = units.into_iter().find_map(|unit| {
+        let inside: Option<Vec<Piece>> = pieces.iter().map(|(_, _, piece)| piece.in_units(unit.2)).collect();
+        inside.map(|inside| (unit, inside))
+    });
+    let ((variant, word, words), inside) =
+        fitting.filter(|_| caps.wanted("copy_strided") != Some("words")).unwrap_or((("words", "u32", 1), Vec::new()));
+    for ((_, _, piece), units) in pieces.iter_mut().zip(inside) {
+        *piece = units;
     }
     let mut count = 0;
     let (mut decls, mut load) = (String::new(), format!("fn load(p: u32, at: u32) -> {word} {{\n    switch p {{\n"));

@@ -60,7 +60,7 @@ pub const KERNELS: [KernelInfo; 2] = [
         mutations: &[
             Mutation { stem: "layer_norm", find: "(d, d * d)", replace: "(d, d * (d + mean))" },
             Mutation { stem: "layer_norm", find: "square - sum * moved", replace: "square" },
-            Mutation { stem: "layer_norm", find: "sum4(a * a) - sum * moved", replace: "sum4(a * a)" },
+            Mutation { stem: "layer_norm", find: "sum4(squared(v)) - sum * moved", replace: "sum4(squared(v))" },
         ],
     },
     KernelInfo {
@@ -74,7 +74,7 @@ pub const KERNELS: [KernelInfo; 2] = [
         samples: || samples(true),
         mutations: &[
             Mutation { stem: "layer_norm_grad", find: "- xh * sums.y", replace: "" },
-            Mutation { stem: "layer_norm_grad", find: "- xh * mean_product", replace: "" },
+            Mutation { stem: "layer_norm_grad", find: "- (v.b - mean) * rstd * mean_product", replace: "" },
             Mutation { stem: "layer_norm_params", find: "params.chunks + chunk, q", replace: "chunk, q" },
             Mutation { stem: "layer_norm_params", find: "r < i32(to_row)", replace: "r + 1 < i32(to_row)" },
             Mutation { stem: "layer_norm_combine", find: "(params.chunks + c)", replace: "(params.chunks + 0u)" },
@@ -112,7 +112,7 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         x: view4(region, 0),
         affine: [w, ws, b, bs],
     };
-    let (variant, shader, groups) = match Quads::of("layer_norm", rows, n, caps) {
+    let (variant, shader, groups) = match Quads::of("layer_norm", region, rows, n, caps) {
         Some(quads) => {
             let shader = quads
                 .shader("layer_norm")
@@ -121,7 +121,7 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
                 .header(quads.reader("bias", &region.args[2].view))
                 .header(quads.writer("y"))
                 .body(include_str!("../../../../shaders/layer_norm_quads.wgsl"));
-            ("quads", shader, quads.groups(rows))
+            (quads.variant(), shader, quads.groups(rows))
         }
         None => {
             let plan = RowPlan::of("layer_norm", rows, n, caps);
@@ -147,7 +147,7 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let call = fused_call(region).and_then(|c| c.composite.as_any().downcast_ref::<LayerNormGrad>());
     call.ok_or("not a layer norm gradient")?;
     let (rows, n) = (region.args[0].view.shape[0], region.args[0].view.shape[1]);
-    let quads = Quads::of("layer_norm_grad", rows, n, caps);
+    let quads = Quads::of("layer_norm_grad", region, rows, n, caps);
     let ([w, ws], [mean, _], [rstd, _]) = (line(region, 1), line(region, 2), line(region, 3));
     let params = GradParams {
         rows: rows as u32,
@@ -167,7 +167,7 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
                 .header(quads.reader("g", &region.args[4].view))
                 .header(quads.writer("dx"))
                 .body(include_str!("../../../../shaders/layer_norm_grad_quads.wgsl"));
-            ("quads", shader, quads.groups(rows))
+            (quads.variant(), shader, quads.groups(rows))
         }
         None => {
             let plan = RowPlan::of("layer_norm_grad", rows, n, caps);
@@ -187,7 +187,7 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     };
     // Chunks of rows so many that a few thousand invocations run (a few dozen on a software adapter), of 16 rows at least.
     let busy = if caps.software() { 64 } else { 8192 };
-    let strip = [4, 2, 1].into_iter().find(|s| n.is_multiple_of(4 * s)).unwrap_or(1);
+    let strip = if n.is_multiple_of(16) { 4 } else { 2 };
     let columns = if quads.is_some() { n.div_ceil(4 * strip) } else { n };
     let chunks = (busy / columns.max(1)).clamp(1, rows.div_ceil(16).max(1));
     let chunk = rows.div_ceil(chunks);
@@ -213,7 +213,7 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
                 .header(quads.reader("g", &region.args[4].view))
                 .header(quads.writer("partial"))
                 .body(include_str!("../../../../shaders/layer_norm_params_quads.wgsl"));
-            ("quads", shader, quads.groups(columns * chunks))
+            (quads.variant(), shader, quads.groups(columns * chunks))
         }
         None => {
             let shader = flat("layer_norm_params").body(include_str!("../../../../shaders/layer_norm_params.wgsl"));

@@ -44,6 +44,28 @@ pub enum Class {
     Strided,
 }
 
+/// What a binding's elements are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// One word.
+    Scalar,
+    /// Four words.
+    Vec4,
+    /// Eight words, as `vec4<u64>`.
+    Wide,
+}
+
+impl Unit {
+    /// How many words.
+    pub fn words(self) -> usize {
+        match self {
+            Unit::Scalar => 1,
+            Unit::Vec4 => 4,
+            Unit::Wide => 8,
+        }
+    }
+}
+
 /// An operand as a generated kernel reads it.
 pub struct Reader {
     /// The region's argument.
@@ -89,7 +111,7 @@ fn is_counter(region: &Region, input: usize) -> bool {
 
 impl Operands {
     /// Plans the reading of a region's arguments. `axes` are the folded dimensions of the arguments' shape; `vec4`
-    /// asks for bindings of `vec4` elements where `can_vec4` agrees.
+    /// asks for bindings of several elements where `can_vec4` or `can_wide` agrees.
     pub fn new(region: &Region, shape: &Shape, axes: &[usize]) -> Result<Operands, String> {
         let order: Vec<usize> = (0..shape.len()).filter(|d| !axes.contains(d)).chain(axes.iter().copied()).collect();
         let kept_rank = shape.len() - axes.len();
@@ -211,12 +233,17 @@ impl Operands {
     /// True if four neighbours along the last dimension can be read and written as one vec4 by every reader.
     pub fn can_vec4(&self) -> bool {
         let last = self.dims.len() - 1;
-        (last == 0 || self.dims[last].is_multiple_of(4)) && self.walks(last)
+        (last == 0 || self.dims[last].is_multiple_of(4)) && self.walks(last, 4)
     }
 
-    /// True if every reader finds four neighbours along dimension `d`, from a multiple of four on, in one vec4 or in one element.
-    pub fn walks(&self, d: usize) -> bool {
-        let aligned = |s: &isize| s % 4 == 0;
+    /// True if eight neighbours along dimension `d` can be read as four words of 64 bits by every reader.
+    pub fn can_wide(&self, region: &Region, d: usize) -> bool {
+        self.dims[d].is_multiple_of(8) && self.walks(d, 8) && super::rows::words(region)
+    }
+
+    /// True if every reader finds `unit` neighbours along dimension `d`, from a multiple of `unit` on, in one load or in one element.
+    pub fn walks(&self, d: usize, unit: isize) -> bool {
+        let aligned = |s: &isize| s % unit == 0;
         let reader = |(r, reader): (usize, &Reader)| {
             let s = &self.strides[r];
             let rows = s.iter().enumerate().all(|(i, s)| i == d || aligned(s)) && aligned(&self.offsets[r]);
@@ -226,37 +253,52 @@ impl Operands {
     }
 
     /// WGSL lines that set `a0`, `a1`, .. to the element numbers of the readers (by `address`) and `w0`, `w1`, .. to the words there
-    /// and at the next three places along `d`: one vec4 load per operand that walks `d`, one element of one that does not.
-    pub fn quads(&self, region: &Region, d: usize, address: impl Fn(usize) -> String) -> String {
+    /// and at the next three places along `d`: one vec4 load per operand that walks `d`, one element of one that does not. Where `wide`,
+    /// of the next seven places the even ones are in `w0`, .., the odd ones in `z0`, ..
+    pub fn quads(&self, region: &Region, d: usize, wide: bool, address: impl Fn(usize) -> String) -> String {
         let mut text = String::new();
         for (r, reader) in self.readers.iter().enumerate() {
             let _ = writeln!(text, "    let a{r} = {};", address(r));
-            if let Some(b) = reader.binding {
-                let (ty, to) = (storage_type(reader.dtype), "u32(a");
-                let load = if self.strides[r][d] == 0 {
-                    format!("vec4<{}>(b{b}[{to}{r}) / 4u][{to}{r}) % 4u])", storage_type(region.args[reader.arg].dtype))
-                } else {
-                    format!("b{b}[{to}{r}) / 4u]")
-                };
-                let load = if reader.bitcast { format!("bitcast<vec4<{ty}>>({load})") } else { load };
-                let _ = writeln!(text, "    let w{r} = {load};");
-            }
+            let Some(b) = reader.binding else { continue };
+            let (ty, at) = (storage_type(reader.dtype), format!("u32(a{r})"));
+            let _ = match (self.strides[r][d] == 0, wide) {
+                (true, true) => {
+                    let word = format!("u32(b{b}[{at} / 8u][{at} / 2u % 4u] >> ({at} % 2u * 32u))");
+                    writeln!(text, "    let w{r} = vec4<{ty}>(bitcast<{ty}>({word}));\n    let z{r} = w{r};")
+                }
+                (false, true) => {
+                    let half = |name: &str| format!("bitcast<vec4<{ty}>>({name}(v{r}))");
+                    let _ = writeln!(text, "    let v{r} = b{b}[{at} / 8u];");
+                    writeln!(text, "    let w{r} = {};\n    let z{r} = {};", half("evens"), half("odds"))
+                }
+                (single, false) => {
+                    let load = match single {
+                        true => {
+                            let kept = storage_type(region.args[reader.arg].dtype);
+                            format!("vec4<{kept}>(b{b}[{at} / 4u][{at} % 4u])")
+                        }
+                        false => format!("b{b}[{at} / 4u]"),
+                    };
+                    let load = if reader.bitcast { format!("bitcast<vec4<{ty}>>({load})") } else { load };
+                    writeln!(text, "    let w{r} = {load};")
+                }
+            };
         }
         text
     }
 
-    /// The values of the readers at place `k` of the four that [`Operands::quads`] loaded along `d`.
-    pub fn quad_values(&self, d: usize, k: usize) -> Vec<String> {
+    /// The values of the readers at place `k` of the four (or, `wide`, eight) that [`Operands::quads`] loaded along `d`.
+    pub fn quad_values(&self, d: usize, k: usize, wide: bool) -> Vec<String> {
         let value = |(r, reader): (usize, &Reader)| match reader.binding {
+            Some(_) if wide => expr::load(reader.dtype, &format!("{}{r}[{}]", ["w", "z"][k % 2], k / 2)),
             Some(_) => expr::load(reader.dtype, &format!("w{r}[{k}]")),
             None => format!("a{r} + {k} * params.args[{}].{}", 2 * r + d / 4, ["x", "y", "z", "w"][d % 4]),
         };
         self.readers.iter().enumerate().map(value).collect()
     }
 
-    /// Declarations of the operand bindings `b0`, `b1`, ..; elements are vec4 where `vec4` and some reader walks the
-    /// last dimension, which then all readers of that binding do or need single elements of.
-    pub fn declare(&mut self, region: &Region, vec4: bool) {
+    /// Declarations of the operand bindings `b0`, `b1`, .. by the given `unit`: elements, four of them (`vec4`), or eight as `vec4<u64>`.
+    pub fn declare(&mut self, region: &Region, unit: Unit) {
         let mut decls = String::new();
         for (b, bind) in self.bindings.iter().enumerate() {
             let (access, dtype) = match *bind {
@@ -266,7 +308,11 @@ impl Operands {
             };
             let scalar = storage_type(dtype);
             let counter = self.counters.iter().any(|c| c.1 == b);
-            let ty = if vec4 && !counter { format!("vec4<{scalar}>") } else { scalar.to_string() };
+            let ty = match unit {
+                Unit::Vec4 if !counter => format!("vec4<{scalar}>"),
+                Unit::Wide if !counter => "vec4<u64>".to_string(),
+                Unit::Scalar | Unit::Vec4 | Unit::Wide => scalar.to_string(),
+            };
             let _ = writeln!(decls, "@group(0) @binding({b}) var<storage, {access}> b{b}: array<{ty}>;");
         }
         self.decls = decls;

@@ -1,7 +1,7 @@
 //! Pointwise regions: one generated expression per region, over contiguous, repeated or strided operands, in the
-//! variants `scalar` (one element an invocation) and `vec4` (four neighbours).
+//! variants `scalar` (one element an invocation), `vec4` (four neighbours) and for software adapters `wide` (eight).
 
-use super::operands::{MAX_ARGS, Operands, pack_dims};
+use super::operands::{MAX_ARGS, Operands, Unit, pack_dims};
 use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, expr, params, storage_type};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::ir::Value;
@@ -12,7 +12,7 @@ use std::fmt::Write;
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Pointwise),
     stems: &["pointwise"],
-    variants: &["scalar", "vec4"],
+    variants: &["scalar", "vec4", "wide"],
     select,
     takes: |_, _, _| Err("not a composite".into()),
     strided: |_, _| true,
@@ -22,11 +22,15 @@ pub const KERNEL: KernelInfo = KernelInfo {
         Mutation { stem: "pointwise", find: "a + 0xfffu", replace: "a + 0xffffu" },
         Mutation { stem: "pointwise", find: "* WG + lane", replace: "* WG + (lane & 0xfffffffeu)" },
         Mutation { stem: "pointwise", find: "i % params.run0", replace: "i / params.run0" },
+        Mutation { stem: "pointwise", find: "v >> vec4<u32>(32u)", replace: "v >> vec4<u32>(31u)" },
     ],
 };
 
 /// How many joined results have their run in `Params`; of further ones it is in the text.
 const RUNS: usize = 3;
+
+/// Most operations of an expression that is worth eight copies in the text: longer ones wait for arithmetic, not for loads.
+const LONG: u64 = 64;
 
 params! {
     /// `Params` of generated kernels.
@@ -70,25 +74,34 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     }
     let written: Vec<Written> = (0..region.outs.len()).map(|o| region.written(o)).collect();
     let joined = written.iter().filter(|w| w.pieces.len() > 1);
-    let vec4 = ops.can_vec4()
-        && n >= 4
-        && joined.clone().all(|w| w.run.is_multiple_of(4))
-        && caps.wanted("pointwise") != Some("scalar");
-    ops.declare(region, vec4);
+    let runs_of = |k: usize| n >= k && joined.clone().all(|w| w.run.is_multiple_of(k));
+    let last = ops.dims.len() - 1;
+    let unit = if caps.wanted("pointwise") == Some("scalar") || !ops.can_vec4() || !runs_of(4) {
+        Unit::Scalar
+    } else if caps.wide("pointwise") && expr::cost(&region.body) <= LONG && ops.can_wide(region, last) && runs_of(8) {
+        Unit::Wide
+    } else {
+        Unit::Vec4
+    };
+    ops.declare(region, unit);
     let wanted: Vec<Value> = written.iter().flat_map(|w| w.pieces.iter().copied()).collect();
-    let mut element = if vec4 { element_vec4(&ops, region) } else { element_scalar(&ops) };
-    element += &stores(region, &written, &out_binding, vec4);
+    let mut element = match unit {
+        Unit::Scalar => element_scalar(&ops),
+        Unit::Vec4 | Unit::Wide => element_unit(&ops, region, unit),
+    };
+    element += &stores(region, &written, &out_binding, unit);
     let uniform = format!("@group(0) @binding({}) var<uniform> params: Params;", ops.bindings.len());
     let source = Shader::new("pointwise")
         .header(PARAMS)
         .header(&ops.decls)
         .header(uniform)
         .common(ops.pieces())
+        .common(if unit == Unit::Wide { &["wide"] } else { &[] })
         .body(ops.body(region, &wanted)?)
         .body(element)
         .body(include_str!("../../../../shaders/pointwise.wgsl"))
         .build();
-    let count = if vec4 { n.div_ceil(4) } else { n } as u32;
+    let count = n.div_ceil(unit.words()) as u32;
     let wg = caps.flat_workgroup();
     let mut runs = [0; RUNS];
     joined.zip(&mut runs).for_each(|(w, run)| *run = w.run as u32);
@@ -97,7 +110,11 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let words = region.outs.len() + ops.readers.iter().filter(|r| r.binding.is_some()).count();
     Ok(vec![KernelCall {
         label: "pointwise",
-        variant: if vec4 { "vec4" } else { "scalar" },
+        variant: match unit {
+            Unit::Scalar => "scalar",
+            Unit::Vec4 => "vec4",
+            Unit::Wide => "wide",
+        },
         source,
         overrides: vec![("WG", f64::from(wg))],
         bindings: ops.bindings,
@@ -121,19 +138,19 @@ fn element_scalar(ops: &Operands) -> String {
     text
 }
 
-/// The start of `element` for four neighbours along the last dimension: one vec4 load per operand that walks it, one
-/// element of one that does not. `r0` to `r3` have the values.
-fn element_vec4(ops: &Operands, region: &Region) -> String {
-    let last = ops.dims.len() - 1;
-    let mut text = String::from("fn element(j: u32) {\n    let i = j * 4u;\n");
+/// The start of `element` for a unit of neighbours along the last dimension: one load per operand that walks it, one
+/// element of one that does not. `r0`, `r1`, .. have the values.
+fn element_unit(ops: &Operands, region: &Region, unit: Unit) -> String {
+    let (last, wide) = (ops.dims.len() - 1, unit == Unit::Wide);
+    let mut text = format!("fn element(j: u32) {{\n    let i = j * {}u;\n", unit.words());
     text += &ops.coordinates("i", 0, ops.dims.len());
-    text += &ops.quads(region, last, |r| ops.address(r, "i"));
+    text += &ops.quads(region, last, wide, |r| ops.address(r, "i"));
     for c in 0..ops.counters.len() {
         let _ = writeln!(text, "    let k{c} = {};", ops.counter(c));
     }
-    for k in 0..4 {
+    for k in 0..unit.words() {
         let mut args = vec![format!("i + {k}u")];
-        args.extend(ops.quad_values(last, k));
+        args.extend(ops.quad_values(last, k, wide));
         args.extend((0..ops.counters.len()).map(|c| format!("k{c}")));
         let _ = writeln!(text, "    let r{k} = body({});", args.join(", "));
     }
@@ -141,7 +158,7 @@ fn element_vec4(ops: &Operands, region: &Region) -> String {
 }
 
 /// The end of `element`: every value goes to its place.
-fn stores(region: &Region, written: &[Written], bindings: &[usize], vec4: bool) -> String {
+fn stores(region: &Region, written: &[Written], bindings: &[usize], unit: Unit) -> String {
     let mut text = String::new();
     let (mut field, mut joined) = (0, 0);
     for (o, (w, b)) in written.iter().zip(bindings).enumerate() {
@@ -154,17 +171,23 @@ fn stores(region: &Region, written: &[Written], bindings: &[usize], vec4: bool) 
         }
         for p in 0..n {
             let value = |k: usize| expr::store(dtype, &format!("r{k}.o{field}"));
-            let at = match (n, vec4) {
-                (1, false) => "i".to_string(),
-                (1, true) => "j".to_string(),
-                (_, false) => format!("t{o} + {p}u * {run}"),
-                (_, true) => format!("(t{o} + {p}u * {run}) / 4u"),
+            let at = match (n, unit) {
+                (1, Unit::Scalar) => "i".to_string(),
+                (1, _) => "j".to_string(),
+                (_, Unit::Scalar) => format!("t{o} + {p}u * {run}"),
+                (_, _) => format!("(t{o} + {p}u * {run}) / {}u", unit.words()),
             };
-            let values = if vec4 {
-                let parts: Vec<String> = (0..4).map(value).collect();
-                format!("vec4<{}>({})", storage_type(dtype), parts.join(", "))
-            } else {
-                value(0)
+            let four = |places: [usize; 4]| format!("vec4<{}>({})", storage_type(dtype), places.map(value).join(", "));
+            let values = match unit {
+                Unit::Scalar => value(0),
+                Unit::Vec4 => four([0, 1, 2, 3]),
+                Unit::Wide => {
+                    format!(
+                        "woven(bitcast<vec4<u32>>({}), bitcast<vec4<u32>>({}))",
+                        four([0, 2, 4, 6]),
+                        four([1, 3, 5, 7])
+                    )
+                }
             };
             let _ = writeln!(text, "    b{b}[{at}] = {values};");
             field += 1;

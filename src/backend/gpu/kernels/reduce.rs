@@ -1,8 +1,8 @@
 //! Reductions over any dimensions with a pointwise prologue. Variants: `tree` (a workgroup per result), `serial` (an
-//! invocation per result), and for software adapters `quads` (the same, four elements a load) and `columns` (an invocation per strip of
-//! results, which lie together); all in one stage, or over chunks with a second stage for few results of many elements.
+//! invocation per result), and for software adapters `quads` (the same, four elements a load), `columns` (an invocation per strip of
+//! results, which lie together), and `wide` and `wide_columns` (eight elements a load); all in one stage, or over chunks with a second stage for few results of many elements.
 
-use super::operands::{MAX_ARGS, Operands, pack_dims};
+use super::operands::{MAX_ARGS, Operands, Unit, pack_dims};
 use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, expr, params, repeat, storage_type};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::dtype::DType;
@@ -14,7 +14,7 @@ use std::fmt::Write;
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Reduce),
     stems: &["reduce"],
-    variants: &["tree", "serial", "quads", "columns"],
+    variants: &["tree", "serial", "quads", "columns", "wide", "wide_columns"],
     select,
     takes: |_, _, _| Err("not a composite".into()),
     strided: |_, _| true,
@@ -24,8 +24,9 @@ pub const KERNEL: KernelInfo = KernelInfo {
         Mutation { stem: "reduce", find: "combine(x2, x3)", replace: "x2" },
         Mutation { stem: "reduce", find: "(t % params.chunks) * params.chunk", replace: "0u * params.chunk" },
         Mutation { stem: "reduce", find: "combine(x.z, x.w)", replace: "x.z" },
-        Mutation { stem: "reduce", find: "j + 8u);", replace: "j + 4u);" },
-        Mutation { stem: "reduce", find: "(t % strips) * (4u * STRIP)", replace: "(t % strips) * 4u" },
+        Mutation { stem: "reduce", find: "r = fold8(r, o, j + 8u);", replace: "r = fold8(r, o, j);" },
+        Mutation { stem: "reduce", find: "join4(x.a), join4(x.b)", replace: "join4(x.a), join4(x.a)" },
+        Mutation { stem: "reduce", find: "(t % strips) * STRIP", replace: "(t % strips) * 4u" },
         Mutation { stem: "reduce", find: "j < end; j++", replace: "j + 1u < end; j++" },
     ],
 };
@@ -71,15 +72,34 @@ const PARAMS: &str = "struct Params {
 
 /// Most operations of a prologue that is worth several copies in the text.
 const SHORT: u64 = 8;
+/// Chunks are multiples of so many elements: of all that are loaded at once.
+const CHUNK: usize = 8;
 
 /// How a stage folds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Tree,
     Serial,
-    Quads,
-    /// The number of quads of results of one invocation.
-    Columns(usize),
+    /// The unit of a load.
+    Quads(Unit),
+    /// The number of units of results of one invocation.
+    Columns(Unit, usize),
+}
+
+impl Way {
+    fn unit(self) -> Unit {
+        match self {
+            Way::Tree | Way::Serial => Unit::Scalar,
+            Way::Quads(unit) | Way::Columns(unit, _) => unit,
+        }
+    }
+    /// Results of one invocation.
+    fn results(self) -> usize {
+        match self {
+            Way::Columns(unit, strip) => unit.words() * strip,
+            Way::Tree | Way::Serial | Way::Quads(_) => 1,
+        }
+    }
 }
 
 /// How a stage is laid out.
@@ -91,26 +111,33 @@ struct Layout {
     way: Way,
 }
 
-/// The ways to fold four at a time that the operands allow.
+/// The ways to fold several at a time that the operands allow.
 #[derive(Debug, Clone, Copy)]
 struct Fits {
-    quads: bool,
-    columns: Option<usize>,
+    quads: Option<Way>,
+    columns: Option<Way>,
 }
 
 impl Fits {
-    fn of(ops: &Operands, cost: u64) -> Fits {
+    fn of(ops: &Operands, region: &Region, cost: u64, caps: &GpuCaps) -> Fits {
         let (kept, rank) = (ops.kept, ops.dims.len());
+        let wide = match caps.wanted("reduce") {
+            Some(v) => v.starts_with("wide"),
+            None => caps.software(),
+        };
+        let unit = |d: usize| if wide && caps.int64 && ops.can_wide(region, d) { Unit::Wide } else { Unit::Vec4 };
         // Positions and random words are rare here and cheap to compute one by one.
         let loads = ops.counters.is_empty() && ops.readers.iter().all(|r| r.binding.is_some());
-        let along = |d: usize| loads && ops.dims[d].is_multiple_of(4) && ops.walks(d);
+        let along = |d: usize| loads && ops.dims[d].is_multiple_of(4) && ops.walks(d, 4);
         let moves = |d: usize| ops.strides.iter().any(|s| s[d] == 1);
         let columns = (kept > 0 && along(kept - 1) && moves(kept - 1)).then(|| {
             // Long expressions are not unrolled further: each copy costs compile time.
-            let most = if cost > SHORT { 1 } else { 4 };
-            [4, 2, 1].into_iter().find(|&k| k <= most && ops.dims[kept - 1].is_multiple_of(4 * k)).unwrap_or(1)
+            let unit = unit(kept - 1);
+            let most = if cost > SHORT { 1 } else { 16 / unit.words() };
+            let whole = |&k: &usize| k <= most && ops.dims[kept - 1].is_multiple_of(unit.words() * k);
+            Way::Columns(unit, [4, 2, 1].into_iter().find(whole).unwrap_or(1))
         });
-        Fits { quads: rank > kept && along(rank - 1) && moves(rank - 1), columns }
+        Fits { quads: (rank > kept && along(rank - 1) && moves(rank - 1)).then(|| Way::Quads(unit(rank - 1))), columns }
     }
 }
 
@@ -120,30 +147,28 @@ impl Layout {
         let (enough, least) = if caps.software() { (256, 256) } else { (1 << 15, 64) };
         let way = match (caps.wanted("reduce"), fits) {
             (Some("tree"), _) => Way::Tree,
-            (Some("columns"), Fits { columns: Some(strip), .. }) => Way::Columns(strip),
-            (Some("quads"), Fits { quads: true, .. }) => Way::Quads,
+            (Some("columns" | "wide_columns"), Fits { columns: Some(way), .. }) => way,
+            (Some("quads" | "wide"), Fits { quads: Some(way), .. }) => way,
             (Some(_), _) => Way::Serial,
-            (None, Fits { quads: true, .. }) if caps.software() => Way::Quads,
-            (None, Fits { columns: Some(strip), .. }) if caps.software() => Way::Columns(strip),
+            (None, Fits { quads: Some(way), .. } | Fits { columns: Some(way), .. }) if caps.software() => way,
             (None, _) if walks && !caps.software() && length >= 256 && outs < enough => Way::Tree,
             (None, _) => Way::Serial,
         };
         let wg = caps.tree_workgroup() as usize;
         let (parallel, shortest) = match way {
             Way::Tree => (outs * wg, 16 * wg),
-            Way::Serial | Way::Quads => (outs, least),
-            Way::Columns(strip) => (outs / (4 * strip), least),
+            Way::Serial | Way::Quads(_) | Way::Columns(..) => (outs / way.results(), least),
         };
         let wanted = enough.div_ceil(parallel.max(1)).min(length / shortest).max(1);
         // At most 4096 partial results each, so that the second stage is short.
-        let chunk = length.div_ceil(wanted.min(4096)).next_multiple_of(4).max(1);
+        let chunk = length.div_ceil(wanted.min(4096)).next_multiple_of(CHUNK).max(1);
         Layout { outs, length, chunks: length.div_ceil(chunk).max(1), way }
     }
     fn params(&self, init: u32, dims: &[usize], args: [[i32; 4]; 2 * MAX_ARGS]) -> Params {
         Params::of(&ReduceParams {
             count: (self.outs * self.chunks) as u32,
             chunks: self.chunks as u32,
-            chunk: self.length.div_ceil(self.chunks).next_multiple_of(4) as u32,
+            chunk: self.length.div_ceil(self.chunks).next_multiple_of(CHUNK) as u32,
             length: self.length as u32,
             init,
             pad0: 0,
@@ -166,8 +191,9 @@ impl Layout {
         let items = (self.outs * self.chunks) as u64;
         let per_group = match self.way {
             Way::Tree => 1,
-            Way::Serial | Way::Quads => u64::from(self.workgroup(caps)),
-            Way::Columns(strip) => u64::from(self.workgroup(caps)) * 4 * strip as u64,
+            Way::Serial | Way::Quads(_) | Way::Columns(..) => {
+                u64::from(self.workgroup(caps)) * self.way.results() as u64
+            }
         };
         Grid::linear(items.div_ceil(per_group), caps.max_workgroups)
     }
@@ -175,8 +201,10 @@ impl Layout {
         match self.way {
             Way::Tree => "tree",
             Way::Serial => "serial",
-            Way::Quads => "quads",
-            Way::Columns(_) => "columns",
+            Way::Quads(Unit::Wide) => "wide",
+            Way::Quads(_) => "quads",
+            Way::Columns(Unit::Wide, _) => "wide_columns",
+            Way::Columns(..) => "columns",
         }
     }
 }
@@ -228,16 +256,17 @@ fn text(stage: &Stage, wg: u32) -> std::sync::Arc<str> {
     }
     shader = shader.body(stage.functions);
     match stage.layout.way {
-        Way::Quads => {
+        Way::Quads(unit) => {
             return shader
-                .header(format!("const UNROLL: bool = {};", stage.short))
+                .header(format!("const UNROLL: bool = {};\nconst WIDE: bool = {};", stage.short, unit == Unit::Wide))
                 .body(include_str!("../../../../shaders/reduce_quads.wgsl"))
                 .build();
         }
-        Way::Columns(strip) => {
+        Way::Columns(unit, strip) => {
             return shader
-                .consts(&[("STRIP", strip as u32)])
-                .body(strip_text(strip))
+                .consts(&[("STRIP", (unit.words() * strip) as u32)])
+                .header(format!("const WIDE: bool = {};", unit == Unit::Wide))
+                .body(strip_text(unit, strip))
                 .body(include_str!("../../../../shaders/reduce_columns.wgsl"))
                 .build();
         }
@@ -268,29 +297,40 @@ fn partial(ops: &Operands) -> String {
     text
 }
 
-/// `fold_strip(o, chunk, start, end)` of the variant `columns`: `strip` running folds of four results each.
-fn strip_text(strip: usize) -> String {
-    let each = |line: &str| repeat(strip, line);
+/// `fold_strip(o, chunk, start, end)` of the variants by columns: `strip` running folds of a unit of results each.
+fn strip_text(unit: Unit, strip: usize) -> String {
+    let words = unit.words();
+    let each = |line: &str| repeat(strip, &line.replace("$w", &words.to_string()));
+    let init = "vec4<T>(bitcast<T>(params.init))";
     format!(
         "fn fold_strip(o: u32, chunk: u32, start: u32, end: u32) {{\n{}    for (var j = start; j < end; j++) {{\n{}    }}\n{}}}\n",
-        each("    var x$i = vec4<T>(bitcast<T>(params.init));"),
-        each("        x$i = fold4(x$i, o + 4u * $iu, j);"),
-        each("    put4(o + 4u * $iu, chunk, x$i);")
+        each(&format!("    var x$i = Folds({init}, {init});")),
+        each("        x$i = fold_unit(x$i, o + $wu * $iu, j);"),
+        each("    put_unit(o + $wu * $iu, chunk, x$i);")
     )
 }
 
-/// `fold4(x, o, j)`: the elements at place `j` of the four results from `o` on (`along` the kept dimensions), or the four
-/// elements from `j` on of result `o`, folded into `x`.
-fn fold4(ops: &Operands, region: &Region, along: usize) -> String {
-    let mut text = String::from("fn fold4(x: vec4<T>, o: u32, j: u32) -> vec4<T> {\n");
+/// `fold_unit(x, o, j)`: the elements at place `j` of the unit of results from `o` on (`along` the kept dimensions), or the
+/// unit of elements from `j` on of result `o`, folded into `x`: four into `a`, or of eight the even ones into `a`, the odd ones into `b`.
+fn fold_unit(ops: &Operands, region: &Region, along: usize, unit: Unit) -> String {
+    let wide = unit == Unit::Wide;
+    let mut text = String::from("struct Folds {\n    a: vec4<T>,\n    b: vec4<T>,\n}\n");
+    text += "fn fold_unit(x: Folds, o: u32, j: u32) -> Folds {\n";
     text += &ops.coordinates("o", 0, ops.kept);
     text += &ops.coordinates("j", ops.kept, ops.dims.len());
-    text += &ops.quads(region, along, |r| ops.address_along(r, along));
-    let lane = |k: usize| {
-        let args = [vec!["0u".to_string()], ops.quad_values(along, k)].concat();
-        format!("combine(x[{k}], body({}).o0)", args.join(", "))
+    text += &ops.quads(region, along, wide, |r| ops.address_along(r, along));
+    let four = |name: &str, places: [usize; 4]| {
+        let lane = |k: usize| {
+            let args = [vec!["0u".to_string()], ops.quad_values(along, places[k], wide)].concat();
+            format!("combine(x.{name}[{k}], body({}).o0)", args.join(", "))
+        };
+        format!("vec4<T>({}, {}, {}, {})", lane(0), lane(1), lane(2), lane(3))
     };
-    let _ = writeln!(text, "    return vec4<T>({}, {}, {}, {});\n}}", lane(0), lane(1), lane(2), lane(3));
+    let (a, b) = match wide {
+        true => (four("a", [0, 2, 4, 6]), four("b", [1, 3, 5, 7])),
+        false => (four("a", [0, 1, 2, 3]), "x.b".to_string()),
+    };
+    let _ = writeln!(text, "    return Folds({a}, {b});\n}}");
     text
 }
 
@@ -308,12 +348,12 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let rank = ops.dims.len();
     let walks = ops.readers.iter().zip(&ops.strides).any(|(r, s)| r.binding.is_some() && s[rank - 1] == 1);
     let (combine, init) = combine(*op, dtype)?;
-    let layout = Layout::choose(outs, length, walks, Fits::of(&ops, expr::cost(graph)), caps);
-    ops.declare(region, matches!(layout.way, Way::Quads | Way::Columns(_)));
+    let layout = Layout::choose(outs, length, walks, Fits::of(&ops, region, expr::cost(graph), caps), caps);
+    ops.declare(region, layout.way.unit());
     let mut functions = ops.body(region, &[value])?;
     match layout.way {
-        Way::Quads => functions += &fold4(&ops, region, rank - 1),
-        Way::Columns(_) => functions += &fold4(&ops, region, ops.kept - 1),
+        Way::Quads(unit) => functions += &fold_unit(&ops, region, rank - 1, unit),
+        Way::Columns(unit, _) => functions += &fold_unit(&ops, region, ops.kept - 1, unit),
         Way::Tree | Way::Serial => functions += &partial(&ops),
     }
     let work = outs as u64 * length as u64;
@@ -329,7 +369,7 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         decls: &ops.decls,
         bindings: ops.bindings.len(),
         functions: &functions,
-        pieces: ops.pieces(),
+        pieces: &[ops.pieces(), if layout.way.unit() == Unit::Wide { &["wide"] } else { &[] }].concat(),
     };
     let mut calls = vec![KernelCall {
         label: "reduce",

@@ -1,8 +1,10 @@
 //! What the kernels that fold rows share: the choice between a workgroup and an invocation per row, and views of rows.
-//! Variants: `tree` (a workgroup per row), `serial` (an invocation per row), `quads` (the same by four elements, for software adapters).
+//! Variants: `tree` (a workgroup per row), `serial` (an invocation per row), and for software adapters `quads` and `wide` (the same by
+//! several elements a load).
 
 use super::{Grid, KernelCall, Params, Shader};
 use crate::backend::gpu::caps::GpuCaps;
+use crate::dtype::DType;
 use crate::ir::{Call, Type};
 use crate::plan::{Region, Source};
 use crate::shape::View;
@@ -57,25 +59,32 @@ impl RowPlan {
 }
 
 /// Variants of a kernel that also has one by quads.
-pub(super) const QUAD_VARIANTS: &[&str] = &["tree", "serial", "quads"];
+pub(super) const QUAD_VARIANTS: &[&str] = &["tree", "serial", "quads", "wide"];
 
-/// An invocation per row (or per four columns), four elements at a time: each load costs a software adapter as much as several
-/// additions, whatever its width.
+/// An invocation per row (or per strip of columns), eight elements at a time: as two quads, or in the variant `wide` as four words of 64
+/// bits. Each load costs a software adapter as much as several additions, whatever its width.
 pub(super) struct Quads {
     n: usize,
     wg: u32,
+    wide: bool,
 }
 
 impl Quads {
     /// The plan for rows of `n` elements, or `None` where another variant is wanted or better.
-    pub fn of(stem: &str, rows: usize, n: usize, caps: &GpuCaps) -> Option<Quads> {
+    pub fn of(stem: &str, region: &Region, rows: usize, n: usize, caps: &GpuCaps) -> Option<Quads> {
         let wanted = match caps.wanted(stem) {
-            Some(v) => v == "quads",
+            Some(v) => v == "quads" || v == "wide",
             // Few long rows leave most lanes without one.
             None => caps.software() && n >= 8 && (rows >= 8 || n <= 64),
         };
         let wg = if caps.software() { 8 } else { 64.min(caps.max_invocations) };
-        (wanted && n > 0).then_some(Quads { n, wg })
+        let wide = caps.wide(stem) && n.is_multiple_of(8) && words(region);
+        (wanted && n > 0).then_some(Quads { n, wg, wide })
+    }
+
+    /// The variant's name.
+    pub fn variant(&self) -> &'static str {
+        if self.wide { "wide" } else { "quads" }
     }
 
     /// Workgroups for this many invocations.
@@ -87,52 +96,96 @@ impl Quads {
     pub fn shader(&self, stem: &'static str) -> Shader {
         Shader::new(stem)
             .consts(&[("WG", self.wg)])
-            .header(format!("const EXACT: bool = {};", self.n.is_multiple_of(4)))
+            .header(format!("const EXACT: bool = {};", self.n.is_multiple_of(8)))
             .header(include_str!("../../../../shaders/row_quads.wgsl"))
-            .common(&["index", "bits"])
+            .common(if self.wide { &["index", "bits", "pair", "wide"] } else { &["index", "bits", "pair"] })
     }
 
-    /// `{Name}Elem` and `{name}_quad(start, step, q)`: four neighbours of the line at `start`, by one load where they lie together
-    /// in memory. Beyond the end of the line its last element is repeated.
+    /// `{Name}Elem` and `{name}_pair(start, step, q)`: eight neighbours of the line at `start` from its quad `q` on, which is even, by
+    /// loads of several elements where they lie together in memory. Beyond the end of the line its last element or quad is repeated.
     pub fn reader(&self, name: &str, view: &View) -> String {
         let (last, others) = view.strides.split_last().map_or((1, &[][..]), |(l, o)| (*l, o));
-        let aligned = view.offset.is_multiple_of(4) && others.iter().all(|s| s % 4 == 0);
-        let vec = last == 1 && aligned && self.n.is_multiple_of(4);
-        let body = if vec {
-            format!("    return {name}[(start >> 2u) + i32(q)];\n")
+        let whole = |k: usize| {
+            last == 1
+                && view.offset.is_multiple_of(k)
+                && others.iter().all(|s| s % k as isize == 0)
+                && self.n.is_multiple_of(k)
+        };
+        let vec4 = |at: &[String]| format!("vec4<f32>({})", at.join(", "));
+        let head = format!("fn {name}_pair(start: i32, step: i32, q: u32) -> Pair {{\n");
+        if self.wide && whole(8) {
+            let halves = "bitcast<vec4<f32>>(evens(v)), bitcast<vec4<f32>>(odds(v))";
+            let load = format!("    let v = {name}[(start >> 3u) + i32(q >> 1u)];\n    return Pair({halves});\n}}\n");
+            return format!("{}{head}{load}", alias(name, "vec4<u64>"));
+        }
+        if self.wide {
+            let half = |odd: u32| -> Vec<String> {
+                (0..4).map(|k| format!("{name}[start + i32(4u * q + {}u) * step]", 2 * k + odd)).collect()
+            };
+            return format!(
+                "{}{head}    return Pair({}, {});\n}}\n",
+                alias(name, "f32"),
+                vec4(&half(0)),
+                vec4(&half(1))
+            );
+        }
+        let quad = if whole(4) {
+            format!("{name}[(start >> 2u) + i32(q)]")
         } else {
             let at = |k: u32| match self.n.is_multiple_of(4) {
                 true => format!("{name}[start + i32(4u * q + {k}u) * step]"),
                 false => format!("{name}[start + i32(min(4u * q + {k}u, params.n - 1u)) * step]"),
             };
-            format!("    return vec4<f32>({}, {}, {}, {});\n", at(0), at(1), at(2), at(3))
+            vec4(&[at(0), at(1), at(2), at(3)])
         };
-        let alias = alias(name, vec);
-        format!("{alias}fn {name}_quad(start: i32, step: i32, q: u32) -> vec4<f32> {{\n{body}}}\n")
+        let next = if self.n.is_multiple_of(8) { "q + 1u" } else { "min(q + 1u, (params.n - 1u) / 4u)" };
+        let pair = format!("    return Pair({name}_quad(start, step, q), {name}_quad(start, step, {next}));\n}}\n");
+        let alias = alias(name, if whole(4) { "vec4<f32>" } else { "f32" });
+        format!(
+            "{alias}fn {name}_quad(start: i32, step: i32, q: u32) -> vec4<f32> {{\n    return {quad};\n}}\n{head}{pair}"
+        )
     }
 
-    /// `{Name}Elem` and `{name}_put(row, q, v)`: writes the elements that a dense row of `n` has.
+    /// `{Name}Elem` and `{name}_put(row, q, v)`: writes those of eight elements from quad `q` on, which is even, that a dense row of `n` has.
     pub fn writer(&self, name: &str) -> String {
+        let head = format!("fn {name}_put(row: u32, q: u32, v: Pair) {{\n");
+        if self.wide {
+            let words = "woven(bitcast<vec4<u32>>(v.a), bitcast<vec4<u32>>(v.b))";
+            let store = format!("    {name}[row * (params.n / 8u) + (q >> 1u)] = {words};\n}}\n");
+            return format!("{}{head}{store}", alias(name, "vec4<u64>"));
+        }
         let vec = self.n.is_multiple_of(4);
         let body = if vec {
-            format!("    {name}[row * (params.n / 4u) + q] = v;\n")
+            let at = format!("{name}[row * (params.n / 4u) + q");
+            let second = format!("{at} + 1u] = v.b;\n");
+            let second = match self.n.is_multiple_of(8) {
+                true => format!("    {second}"),
+                false => format!("    if (4u * q + 4u < params.n) {{\n        {second}    }}\n"),
+            };
+            format!("    {at}] = v.a;\n{second}")
         } else {
             let put = |k: u32| {
+                let value = format!("v.{}[{}]", ["a", "b"][k as usize / 4], k % 4);
                 format!(
-                    "    if (4u * q + {k}u < params.n) {{\n        {name}[row * params.n + 4u * q + {k}u] = v[{k}];\n    }}\n"
+                    "    if (4u * q + {k}u < params.n) {{\n        {name}[row * params.n + 4u * q + {k}u] = {value};\n    }}\n"
                 )
             };
-            (0..4).map(put).collect()
+            (0..8).map(put).collect()
         };
-        let alias = alias(name, vec);
-        format!("{alias}fn {name}_put(row: u32, q: u32, v: vec4<f32>) {{\n{body}}}\n")
+        format!("{}{head}{body}}}\n", alias(name, if vec { "vec4<f32>" } else { "f32" }))
     }
 }
 
+/// True if all operands and results of the region have elements of 32 bits.
+pub(super) fn words(region: &Region) -> bool {
+    let narrow = |d: DType| d == DType::F16;
+    !region.args.iter().any(|a| narrow(a.dtype)) && !region.outs.iter().any(|o| narrow(o.ty.dtype))
+}
+
 /// The element type of the binding of operand `name`: `XElem` for `x`.
-fn alias(name: &str, vec: bool) -> String {
+fn alias(name: &str, ty: &str) -> String {
     let (first, rest) = name.split_at(1);
-    format!("alias {}{rest}Elem = {};\n", first.to_uppercase(), if vec { "vec4<f32>" } else { "f32" })
+    format!("alias {}{rest}Elem = {ty};\n", first.to_uppercase())
 }
 
 /// Offset and strides of an argument as a `vec4<i32>`; missing dimensions are 0.

@@ -187,6 +187,7 @@ pub(super) fn reduce() -> Vec<Region> {
         (&[7, 300, 5], &[1]),
         // Four at a time: neighbours in chunks, in two dimensions, across rows in strips of one, two and four quads and in chunks.
         (&[40_004], &[0]),
+        (&[40_008], &[0]),
         (&[6, 3, 8], &[0, 2]),
         (&[9, 12], &[0]),
         (&[5, 7, 24], &[1]),
@@ -258,6 +259,8 @@ pub(super) fn concat() -> Vec<Region> {
         of(&[(F, &[3, 4]), (F, &[3, 12]), (F, &[3, 8])], 1),
         viewed(of(&[(F, &[2, 3, 8]), (F, &[2, 3, 4])], 2), 0, View::contiguous(&[3, 2, 8].into()).permute(&[1, 0, 2])),
         viewed(of(&[(F, &[5, 4]), (F, &[3, 4])], 0), 1, rows_from_the_second),
+        // By eights.
+        of(&[(F, &[3, 8]), (F, &[3, 24]), (F, &[3, 16])], 1),
     ]
 }
 

@@ -11,6 +11,8 @@ const PIECES: &[(&str, &[&str], &str)] = &[
     ("math", &["bits"], include_str!("../../../../shaders/common/math.wgsl")),
     ("rng", &[], include_str!("../../../../shaders/common/rng.wgsl")),
     ("reduce", &["bits"], include_str!("../../../../shaders/common/reduce.wgsl")),
+    ("pair", &[], include_str!("../../../../shaders/common/pair.wgsl")),
+    ("wide", &[], include_str!("../../../../shaders/common/wide.wgsl")),
     ("keys", &[], include_str!("../../../../shaders/common/keys.wgsl")),
     ("fold", &[], include_str!("../../../../shaders/common/fold.wgsl")),
     ("status", &[], include_str!("../../../../shaders/common/status.wgsl")),

@@ -48,7 +48,7 @@ const FORWARD: KernelInfo = KernelInfo {
             find: "sum * exp_below4(vec4<f32>(top - next)).x + (first",
             replace: "sum + (first",
         },
-        Mutation { stem: "softmax", find: "kept4(q, exp_below4(a - next))", replace: "exp_below4(a - next)" },
+        Mutation { stem: "softmax", find: "kept(q, Pair(exp_below4", replace: "(Pair(exp_below4" },
     ],
 };
 /// The registry rows.
@@ -71,8 +71,8 @@ pub const KERNELS: [KernelInfo; 4] = [
         select: |r, c| grad(r, c, false),
         samples: || samples(2, false),
         mutations: &[
-            Mutation { stem: "softmax_grad", find: "v * (gv - sum)", replace: "v * gv" },
-            Mutation { stem: "softmax_grad", find: "kept4(q, v * y_quad", replace: "(v * y_quad" },
+            Mutation { stem: "softmax_grad", find: "v.b * (gv.b - sum)", replace: "v.b * gv.b" },
+            Mutation { stem: "softmax_grad", find: "v = kept(q, v);", replace: "" },
         ],
         ..FORWARD
     },
@@ -83,7 +83,7 @@ pub const KERNELS: [KernelInfo; 4] = [
         samples: || samples(2, true),
         mutations: &[
             Mutation { stem: "softmax_grad", find: "gv - exp_below(v) * sum", replace: "gv - v * sum" },
-            Mutation { stem: "softmax_grad", find: "gv - exp_below4(v) * sum", replace: "gv - v * sum" },
+            Mutation { stem: "softmax_grad", find: "gv.b - exp_below4(v.b) * sum", replace: "gv.b - v.b * sum" },
         ],
         ..FORWARD
     },
@@ -114,14 +114,14 @@ fn forward(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>
         nan: f32::NAN,
         x: view4(region, 0),
     };
-    let (variant, shader, groups) = match Quads::of("softmax", rows, n, caps) {
+    let (variant, shader, groups) = match Quads::of("softmax", region, rows, n, caps) {
         Some(quads) => {
             let shader = quads
                 .shader("softmax")
                 .header(quads.reader("x", &region.args[0].view))
                 .header(quads.writer("y"))
                 .body(include_str!("../../../../shaders/softmax_quads.wgsl"));
-            ("quads", shader, quads.groups(rows))
+            (quads.variant(), shader, quads.groups(rows))
         }
         None => {
             let plan = RowPlan::of("softmax", rows, n, caps);
@@ -147,7 +147,7 @@ fn grad(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>, S
     let (rows, n) = (region.outs[0].ty.shape[0], region.outs[0].ty.shape[1]);
     let params =
         GradParams { rows: rows as u32, n: n as u32, spare0: 0, spare1: 0, y: view4(region, 0), g: view4(region, 1) };
-    let (variant, shader, groups) = match Quads::of("softmax_grad", rows, n, caps) {
+    let (variant, shader, groups) = match Quads::of("softmax_grad", region, rows, n, caps) {
         Some(quads) => {
             let shader = quads
                 .shader("softmax_grad")
@@ -155,7 +155,7 @@ fn grad(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>, S
                 .header(quads.reader("g", &region.args[1].view))
                 .header(quads.writer("dx"))
                 .body(include_str!("../../../../shaders/softmax_grad_quads.wgsl"));
-            ("quads", shader, quads.groups(rows))
+            (quads.variant(), shader, quads.groups(rows))
         }
         None => {
             let plan = RowPlan::of("softmax_grad", rows, n, caps);
