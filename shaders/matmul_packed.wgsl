@@ -2,7 +2,7 @@
 // rows by COLS*LANES columns. A texel holds four neighbours along k of one row or column. Each lane loads LANE_ROWS texels of a and
 // COLS of b; those of a are handed round by subgroupBroadcast. Made for software adapters, where a load from a buffer is a branch
 // per lane and a texel is not. From the header: LANES, LANE_ROWS, COLS = QUADS * EACH, a_line, a_first and a_next (where rows and
-// steps of k lie), row_at, put and put4.
+// steps of k lie), wanted (the part of k that counts; none if it ends before it begins), row_at, put and put4.
 
 fn a_at(i: u32) -> vec4<f32> {
     return textureLoad(a, vec2<u32>(i % IMAGE_WIDTH, i / IMAGE_WIDTH));
@@ -23,7 +23,10 @@ fn main(
     if (tile >= g.tiles) {
         return;
     }
-    let at = tile_of(tile);
+    let at = wanted(tile_of(tile));
+    if (at.k1 < at.k0) {
+        return;
+    }
     let row = at.row * ROWS;
     //%repeat h LANE_ROWS
     let line$h = a_line(at.batch, row + $hu * LANES + lane);

@@ -1,6 +1,6 @@
 // dx of max pooling: an element gets g of each window that covers it and of which it is the first maximum in row-major order;
 // a NaN counts as maximum. Padding never is one.
-// From the header: SINGLE (windows do not overlap, so an element has at most one, found by one division).
+// From the header: SINGLE (windows do not overlap: an invocation computes all elements from the start of one window to the next one's).
 struct Params {
     pool: Pool,
     x: Planes,
@@ -52,6 +52,41 @@ fn share(s: Spot, w: vec3<i32>, tap: vec3<i32>, v: f32) -> f32 {
     return 0.0;
 }
 
+// The elements of the box of one stride that begins with window `s.at`, whether or not that window exists; elements behind a window
+// that is smaller than its stride, and those before the first, are in none.
+fn fill_box(s: Spot) {
+    let p = pool();
+    let exists = inside(s.at, p.windows);
+    var top = 0.0;
+    var left = 0.0;
+    if (exists) {
+        top = y[place(params.y, plane_of(params.y, s), s.at)];
+        left = g[place(params.g, plane_of(params.g, s), s.at)];
+    }
+    let plane = plane_of(params.x, s);
+    let start = s.at * p.stride.xyz - p.lo.xyz;
+    let slice = (s.image * p.channels + s.channel) * p.size.x;
+    for (var tz = 0; tz < p.stride.x; tz++) {
+        for (var ty = 0; ty < p.stride.y; ty++) {
+            for (var tx = 0; tx < p.stride.z; tx++) {
+                let tap = vec3<i32>(tz, ty, tx);
+                let at = start + tap;
+                if (inside(at, p.size)) {
+                    var value = 0.0;
+                    if (exists && all(tap < p.kernel.xyz)) {
+                        let v = x[place(params.x, plane, at)];
+                        if (v == top || is_nan(v)) {
+                            value = left;
+                            left = 0.0;
+                        }
+                    }
+                    dx[((slice + at.x) * p.size.y + at.y) * p.size.z + at.z] = value;
+                }
+            }
+        }
+    }
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -63,20 +98,13 @@ fn main(
     if (i >= p.elems) {
         return;
     }
-    let s = spot(i, p.size);
-    let v = x[place(params.x, plane_of(params.x, s), s.at)];
     if (SINGLE) {
-        let from_start = s.at + p.lo.xyz;
-        let w = from_start / p.stride.xyz;
-        let tap = from_start - w * p.stride.xyz;
-        // Windows smaller than their distance leave gaps.
-        if (all(tap < p.kernel.xyz)) {
-            dx[i] = share(s, w, tap, v);
-        } else {
-            dx[i] = 0.0;
-        }
+        let boxes = (p.size.xyz + p.lo.xyz + p.stride.xyz - 1) / p.stride.xyz;
+        fill_box(spot(i, vec4<i32>(boxes, 0)));
         return;
     }
+    let s = spot(i, p.size);
+    let v = x[place(params.x, plane_of(params.x, s), s.at)];
     var sum = 0.0;
     for (var tz = 0; tz < p.kernel.x; tz++) {
         for (var ty = 0; ty < p.kernel.y; ty++) {

@@ -1,12 +1,12 @@
 //! Attention with online softmax and its gradient, for head sizes up to 128: the L x S scores never exist in memory. The gradient
 //! recomputes them from lse, after a pass that sums out * g per query, in one kernel for dq and one for dk and dv. Software
-//! adapters take these kernels only where the scores would be large.
+//! adapters take these kernels only where the scores would be large; else they store them (`attention_stored`).
 
 use super::gemm::expand;
 use super::loader::Operand;
 use super::rows::{Parts, in_memory};
 use super::sample::{region, repeated, stored};
-use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, fused_call, params};
+use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, attention_stored, fused_call, params};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::dtype::DType;
 use crate::ir::{Call, Type};
@@ -55,8 +55,8 @@ const MOST: usize = 128;
 pub const KERNELS: [KernelInfo; 2] = [
     KernelInfo {
         serves: Serves::Composite("attention"),
-        stems: &["attention"],
-        variants: &["tile_32"],
+        stems: &["attention", "attention_stored", "matmul_packed", "matmul_pack"],
+        variants: &["tile_32", "stored", "pack"],
         select: forward,
         takes,
         strided: |_, _| true,
@@ -65,12 +65,28 @@ pub const KERNELS: [KernelInfo; 2] = [
             Mutation { stem: "attention", find: "acc2_0 *= shrink2;", replace: "" },
             Mutation { stem: "attention", find: "key > query)", replace: "key >= query + 2u)" },
             Mutation { stem: "attention", find: "sum += sums[r] * shrink", replace: "sum += sums[r]" },
+            Mutation { stem: "attention_stored", find: "min(query + 1u, params.n)", replace: "params.n" },
+            Mutation { stem: "attention_stored", find: "v.a.x, v.b.x, v.a.y", replace: "v.a.x, v.a.y, v.b.x" },
+            Mutation {
+                stem: "attention_stored",
+                find: "lse[row] = select(select(top + log",
+                replace: "lse[row] = select(select(log",
+            },
+            Mutation { stem: "matmul_packed", find: "(at.row + 1u) * ROWS", replace: "at.row * ROWS" },
+            Mutation { stem: "matmul_packed", find: "+ i32(row.m) * params.mask.s3", replace: "" },
         ],
     },
     KernelInfo {
         serves: Serves::Composite("attention_grad"),
-        stems: &["attention_delta", "attention_dq", "attention_dkv"],
-        variants: &["flat", "tile_32"],
+        stems: &[
+            "attention_delta",
+            "attention_dq",
+            "attention_dkv",
+            "attention_stored_grad",
+            "matmul_packed",
+            "matmul_pack",
+        ],
+        variants: &["flat", "tile_32", "stored", "pack"],
         select: grad,
         takes,
         strided: |_, _| true,
@@ -78,6 +94,9 @@ pub const KERNELS: [KernelInfo; 2] = [
         mutations: &[
             Mutation { stem: "attention_delta", find: "c < p.d", replace: "c + 4u < p.d" },
             Mutation { stem: "attention_dq", find: "- stat1.y", replace: "" },
+            Mutation { stem: "attention_stored_grad", find: "(d.b - mean)", replace: "d.b" },
+            Mutation { stem: "attention_stored_grad", find: "scores_put(row, q, p);", replace: "" },
+            Mutation { stem: "matmul_packed", find: "at.k0 = min(at.row * ROWS, at.k1);", replace: "at.k0 = at.k1;" },
             Mutation { stem: "attention_dkv", find: "dk1_0[j] * p.scale", replace: "dk1_0[j]" },
         ],
     },
@@ -96,10 +115,34 @@ fn takes(call: &Call, args: &[Type], caps: &GpuCaps) -> Result<(), String> {
         return Err(format!("the attention kernels take head sizes of 1 to {MOST}, got {e} and {d}"));
     }
     let scores = 4 * size(0, 4) * size(0, 3) * size(0, 2) * size(1, 2);
-    if caps.software() && scores <= STORED_SCORES && caps.wanted(call.composite.name()).is_none() {
+    let stored = keeping(sizes_of(args), false, 1.0, false).fits(caps);
+    if caps.software() && scores <= STORED_SCORES && !stored && caps.wanted(call.composite.name()).is_none() {
         return Err(format!("on software adapters products with {scores} bytes of stored scores are faster"));
     }
     Ok(())
+}
+
+/// Batches, heads, queries, keys, size of queries and keys, size of values, 0 where the ranks are others.
+fn sizes_of(args: &[Type]) -> [usize; 6] {
+    let at = |i: usize, d: usize| args.get(i).and_then(|a| a.shape.get(d)).copied().unwrap_or(0);
+    [at(0, 0), at(0, 1), at(0, 2), at(1, 2), at(0, 3), at(2, 3)]
+}
+
+fn keeping(sizes: [usize; 6], causal: bool, scale: f64, has_mask: bool) -> attention_stored::Call {
+    attention_stored::Call { causal, scale: scale as f32, has_mask, sizes }
+}
+
+fn region_sizes(region: &Region) -> [usize; 6] {
+    let types: Vec<Type> = region.args.iter().map(|a| Type::new(a.dtype, a.view.shape.clone())).collect();
+    sizes_of(&types)
+}
+
+fn kept_is_wanted(stem: &str, kept: &attention_stored::Call, caps: &GpuCaps) -> bool {
+    let wanted = match caps.wanted(stem) {
+        Some(v) => v == "stored",
+        None => caps.software() && 4 * kept.scores() <= STORED_SCORES,
+    };
+    wanted && kept.fits(caps)
 }
 
 /// What one call of attention or its gradient looks like.
@@ -283,6 +326,10 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let a = call.ok_or("not an attention call")?;
     let setup = setup(region, a.causal, a.scale, a.has_mask, false)?;
     let [heads, l, s, e, d] = setup.sizes;
+    let kept = keeping(region_sizes(region), a.causal, a.scale, a.has_mask);
+    if kept_is_wanted("attention", &kept, caps) {
+        return attention_stored::forward(region, kept, caps);
+    }
     let outs = [("out", "read_write", Bind::Out(0)), ("lse", "read_write", Bind::Out(1))];
     let (shader, bindings) = setup.shader("attention", region, &[0, 1, 2, 3], &outs);
     let counts = [("ROWS", 4), ("COLS", d.div_ceil(32) as u32)];
@@ -296,6 +343,10 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let a = call.ok_or("not an attention gradient")?;
     let setup = setup(region, a.causal, a.scale, a.has_mask, true)?;
     let [heads, l, s, e, d] = setup.sizes;
+    let kept = keeping(region_sizes(region), a.causal, a.scale, a.has_mask);
+    if kept_is_wanted("attention_grad", &kept, caps) {
+        return attention_stored::grad(region, kept, caps);
+    }
     let scratch = |write| Bind::Scratch { id: 0, bytes: 8 * (heads * l).max(1) as u64, write };
 
     let (shader, bindings) =
@@ -363,6 +414,7 @@ fn samples(grad: bool) -> Vec<Region> {
         of([2, 2, 5, 7, 6, 3], false, None),
         of([1, 2, 40, 70, 16, 20], false, None),
         of([1, 2, 67, 67, 8, 36], true, None),
+        of([1, 2, 48, 72, 16, 24], true, None),
         of([2, 2, 9, 37, 4, 8], false, Some((DType::Bool, [2, 1, 9, 37]))),
         of([2, 3, 33, 10, 5, 4], true, Some((DType::F32, [1, 3, 1, 10]))),
         of([1, 1, 3, 34, 128, 128], false, None),
@@ -441,7 +493,7 @@ mod tests {
             let rounded = if out.ty().dtype == DType::F16 { 2f64.powi(-11) * d * n.sqrt() } else { 0.0 };
             (24.0 + 2.0 * e + n.sqrt()) * d * n.sqrt() * 4.0 * u * if e > 64.0 { 8.0 } else { 1.0 } + rounded
         };
-        harness::check(&KERNELS[0], "attention", &[], &fill, &forward);
-        harness::check(&KERNELS[1], "attention_grad", &[], &fill, &grad);
+        harness::check(&KERNELS[0], "attention", &["tile_32", "stored"], &fill, &forward);
+        harness::check(&KERNELS[1], "attention_grad", &["tile_32", "stored"], &fill, &grad);
     }
 }

@@ -1,7 +1,7 @@
 //! Which kernel frame a product or convolution gets, in which orientation, and in how many pieces of k: by the adapter's class,
 //! or as a tuning file or a test wants it.
 
-use super::{IMAGE_WIDTH, packed};
+use super::packed;
 use crate::backend::gpu::caps::GpuCaps;
 
 /// A kernel frame with its register tile.
@@ -109,8 +109,7 @@ impl Frame {
         }
         let packing = packing?;
         let Size { m, n, k, batches, .. } = packing.size;
-        let most = u64::from(caps.image_rows) * u64::from(IMAGE_WIDTH);
-        let fits = |[m, n]: [usize; 2]| packed::texels([m, n, k, batches], self, caps).iter().all(|&t| t <= most);
+        let fits = |[m, n]: [usize; 2]| packed::fit(packed::texels([m, n, k, batches], self, caps), caps);
         (fits([m, n]) && fits([n, m])).then_some(packing)
     }
     fn runs_on(self, caps: &GpuCaps) -> bool {
@@ -185,6 +184,10 @@ fn choose_gpu(size: Size, may_swap: bool, caps: &GpuCaps) -> Choice {
     finished(name, frame, s, splits, swap)
 }
 
+/// What a frame with a large unrolled text must gain, in nanoseconds: lavapipe compiles one for 0.7 s (products) to 1.7 s (convolutions),
+/// most of a cold start of a small model, and others for 0.1 to 0.3 s.
+const COMPILE: f64 = 2e5;
+
 /// Software adapters: the least estimated time. Costs in nanoseconds per SIMD group and 4 of k, fitted to lavapipe: a vec4 load 14,
 /// a gathered vec4 45, a texel 4.3, four multiply-adds of a vec4 2.7 each; a texel is packed in 14 (8 on an idle machine,
 /// but packing moves memory, and gives way to other work first).
@@ -220,6 +223,9 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
                 };
                 let k = s.k.min(choice.chunk as usize).div_ceil(4) as f64;
                 let mut more = if texels > 0 { 2e4 + 7.0 * texels as f64 } else { 0.0 };
+                if matches!(frame, Frame::Subgroup(_)) {
+                    more += if size.gather { 5.0 * COMPILE } else { COMPILE };
+                }
                 if choice.splits > 1 {
                     more += 2e4 + 1.5 * (s.m * s.n * s.batches * choice.splits as usize) as f64;
                 }

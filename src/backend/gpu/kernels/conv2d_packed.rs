@@ -2,10 +2,10 @@
 //! channels. The input is packed once, with its padding and with four channels to a texel, so that the rows of the im2col matrix are
 //! shifts of it: a step of the inner loop is one texel per pixel, and no element is tested against an edge.
 
-use super::IMAGE_WIDTH;
 use super::choice::{Choice, Packing, Size};
 use super::conv2d::Phase;
 use super::packed::{self, Pack};
+use super::{Bind, IMAGE_WIDTH};
 use crate::backend::gpu::caps::GpuCaps;
 
 /// The WGSL struct `Image`.
@@ -87,8 +87,9 @@ impl PackedConv {
             stem: "conv2d_pack",
             text: include_str!("../../../../shaders/conv2d_pack.wgsl"),
             loaders: String::new(),
-            operands: [("f32", 0), ("f32", 1)],
+            operands: [("f32", Bind::Arg(0)), ("f32", Bind::Arg(1))],
             texels: [self.texels, packed::texels([m, n, k, batches], choice.frame, caps)[1]],
+            images: [0, 1],
             invocations: self.invocations() as u64,
         }
     }

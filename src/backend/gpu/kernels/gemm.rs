@@ -133,7 +133,7 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
             vec![Bind::Arg(*a_arg), Bind::Arg(*b_arg)]
         }
         Operands::Packed(pack) => {
-            shader = shader.header(packed::READ);
+            shader = shader.header(packed::READ).header(packed::wanted(""));
             out.push(pack.call(&[sizes, &p.types, p.placing], frame, params.clone(), caps)?);
             pack.binds(false)
         }

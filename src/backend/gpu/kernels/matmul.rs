@@ -7,7 +7,7 @@ use super::gemm::{self, Gemm, Operands, Product, Strided};
 use super::loader::Operand;
 use super::packed::{self, Pack};
 use super::sample::{region, repeated, stored};
-use super::{KernelCall, KernelInfo, Mutation, Serves, params};
+use super::{Bind, KernelCall, KernelInfo, Mutation, Serves, params};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::dtype::DType;
 use crate::ir::{Prim, Type};
@@ -127,40 +127,12 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
     let swap = choice.swap;
     let size = if swap { Size { m: n, n: m, ..natural } } else { natural };
     let exact = k % choice.frame.depth() == 0;
-    let operand = |name, start, rows_of: usize, len_is_m: bool| {
-        // Operand 0 has k last, operand 1 has k first.
-        let v = strided(rows_of);
-        let (outer, inner) = if rows_of == 0 { (v.s[3], v.s[4]) } else { (v.s[4], v.s[3]) };
-        let outers = if rows_of == 0 { m } else { n };
-        let fits = |unit: i32, step: i32, count: usize, other: usize| {
-            unit == 1
-                && count.is_multiple_of(4)
-                && count > 0
-                && (step % 4 == 0 || other == 1)
-                && v.offset % 4 == 0
-                && v.s[..3].iter().all(|s| s % 4 == 0)
-        };
+    let load = |name, arg: usize, len| {
         let lone = matches!(choice.frame, Frame::Tiled(_) | Frame::Packed(_)) || name == "b";
-        let (vec_k, vec_o) = (fits(inner, outer, k, outers), lone && fits(outer, inner, outers, k));
-        let along_k = vec_k || (!vec_o && (!lone || inner == 1 || outer != 1));
-        let of = if rows_of == 0 { ["params.a.s3", "params.a.s4"] } else { ["params.b.s4", "params.b.s3"] };
-        Operand {
-            name,
-            start,
-            outer: of[0],
-            inner: of[1],
-            len: if len_is_m { "params.gemm.m" } else { "params.gemm.n" },
-            vec: vec_k || vec_o,
-            along_k,
-            k_len: "params.gemm.k",
-            exact,
-            address: None,
-        }
+        operand(name, strided(arg), arg == 1, [[m, n][arg], k], len, lone, exact)
     };
-    let starts = ["batch_start(params.a, batch)", "batch_start(params.b, batch)"];
     let (left, right) = if swap { (1, 0) } else { (0, 1) };
-    let la = operand("a", starts[left], left, true);
-    let lb = operand("b", starts[right], right, false);
+    let (la, lb) = (load("a", left, "params.gemm.m"), load("b", right, "params.gemm.n"));
     let along = format!("const A_ALONG_K: bool = {};\nconst B_ALONG_K: bool = {};\n", la.along_k, lb.along_k);
     let buffers = [(la.element_type(), left), (lb.element_type(), right)];
     let (loaders, operands) = match choice.frame {
@@ -170,8 +142,9 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
                 stem: "matmul_pack",
                 text: include_str!("../../../../shaders/matmul_pack.wgsl"),
                 loaders: la.block() + &lb.block() + &along,
-                operands: buffers,
+                operands: buffers.map(|(ty, arg)| (ty, Bind::Arg(arg))),
                 texels: packed::texels([size.m, size.n, k, size.batches], choice.frame, caps),
+                images: [0, 1],
                 invocations: ((size.m.div_ceil(4) + size.n.div_ceil(4)) * k.div_ceil(4) * size.batches) as u64,
             };
             (include_str!("../../../../shaders/matmul_line.wgsl").into(), Operands::Packed(pack))
@@ -211,6 +184,46 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
         },
         caps,
     )
+}
+
+/// The loader of a strided matrix: of `params.a`, which has k last, or of the `second` one, `params.b`, which has k first. `counts` are
+/// its outer size (`len` in the text) and k; `lone` loaders may read along the outer dimension; `exact` says that no load passes the last k.
+pub(super) fn operand<'a>(
+    name: &'a str,
+    v: Strided,
+    second: bool,
+    [outers, k]: [usize; 2],
+    len: &'a str,
+    lone: bool,
+    exact: bool,
+) -> Operand<'a> {
+    let (outer, inner) = if second { (v.s[4], v.s[3]) } else { (v.s[3], v.s[4]) };
+    let fits = |unit: i32, step: i32, count: usize, other: usize| {
+        unit == 1
+            && count.is_multiple_of(4)
+            && count > 0
+            && (step % 4 == 0 || other == 1)
+            && v.offset % 4 == 0
+            && v.s[..3].iter().all(|s| s % 4 == 0)
+    };
+    let (vec_k, vec_o) = (fits(inner, outer, k, outers), lone && fits(outer, inner, outers, k));
+    let along_k = vec_k || (!vec_o && (!lone || inner == 1 || outer != 1));
+    let [start, outer, inner] = match second {
+        false => ["batch_start(params.a, batch)", "params.a.s3", "params.a.s4"],
+        true => ["batch_start(params.b, batch)", "params.b.s4", "params.b.s3"],
+    };
+    Operand {
+        name,
+        start,
+        outer,
+        inner,
+        len,
+        vec: vec_k || vec_o,
+        along_k,
+        k_len: "params.gemm.k",
+        exact,
+        address: None,
+    }
 }
 
 #[cfg(test)]

@@ -21,10 +21,12 @@ pub(super) struct Pack<'a> {
     pub text: &'a str,
     /// What its text needs besides sizes, types and placing.
     pub loaders: String,
-    /// Elements of a and b, as `var<storage>` types, and their arguments.
-    pub operands: [(&'static str, usize); 2],
+    /// Elements of a and b, as `var<storage>` types, and what they are.
+    pub operands: [(&'static str, Bind); 2],
     /// Texels of a and b.
     pub texels: [u64; 2],
+    /// The textures.
+    pub images: [usize; 2],
     /// Invocations that have something to do.
     pub invocations: u64,
 }
@@ -41,6 +43,16 @@ pub(super) fn texels([m, n, k, batches]: [usize; 4], frame: Frame, caps: &GpuCap
     let (rows, cols) = frame.tile(caps);
     let steps = (k.div_ceil(4) * batches) as u64;
     [steps * m.next_multiple_of(rows) as u64, steps * n.next_multiple_of(cols) as u64]
+}
+
+/// True if textures of this adapter hold so many texels.
+pub(super) fn fit(texels: [u64; 2], caps: &GpuCaps) -> bool {
+    texels.iter().all(|&t| t <= u64::from(caps.image_rows) * u64::from(IMAGE_WIDTH))
+}
+
+/// Statements that narrow k of the tile `at`; a tile is left out if it ends before it begins.
+pub(super) fn wanted(narrow: &str) -> String {
+    format!("fn wanted(tile: Place) -> Place {{\n    var at = tile;\n    {narrow}\n    return at;\n}}\n")
 }
 
 /// Constants of the texts: the pack's are among those of the product.
@@ -64,14 +76,14 @@ pub(super) fn counts(frame: Frame, caps: &GpuCaps) -> Vec<(&'static str, u32)> {
 impl Pack<'_> {
     /// Bindings of the textures.
     pub fn binds(&self, write: bool) -> Vec<Bind> {
-        let bind = |id: usize| Bind::Image { id, texels: self.texels[id], write };
+        let bind = |i: usize| Bind::Image { id: self.images[i], texels: self.texels[i], write };
         vec![bind(0), bind(1)]
     }
 
     /// The call; `types` are the declarations that its product has, too.
     pub fn call(&self, types: &[&str], frame: Frame, params: Params, caps: &GpuCaps) -> Result<KernelCall, String> {
         let wg = caps.flat_workgroup();
-        let [(a, a_arg), (b, b_arg)] = self.operands;
+        let [(a, a_bind), (b, b_bind)] = self.operands;
         let mut shader = Shader::new(self.stem);
         for text in types {
             shader = shader.header(text);
@@ -95,7 +107,7 @@ impl Pack<'_> {
             variant: "pack",
             source,
             overrides: Vec::new(),
-            bindings: [vec![Bind::Arg(a_arg), Bind::Arg(b_arg)], self.binds(true)].concat(),
+            bindings: [vec![a_bind, b_bind], self.binds(true)].concat(),
             params,
             grid: Grid::linear(self.invocations.div_ceil(u64::from(wg)), caps.max_workgroups)?,
             flops: 0,

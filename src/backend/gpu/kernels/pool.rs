@@ -74,7 +74,10 @@ pub const KERNELS: [KernelInfo; 4] = [
         stems: &["max_pool_grad"],
         select: max_grad,
         samples: || samples(1),
-        mutations: &[Mutation { stem: "max_pool_grad", find: "t < mine", replace: "t + 1 < mine" }],
+        mutations: &[
+            Mutation { stem: "max_pool_grad", find: "t < mine", replace: "t + 1 < mine" },
+            Mutation { stem: "max_pool_grad", find: "left = 0.0;\n                        }", replace: "}" },
+        ],
         ..MAX
     },
     KernelInfo {
@@ -229,17 +232,19 @@ fn sum_grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> 
 fn max_grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     in_memory(region)?;
     let (y, dx) = (&region.args[1].view.shape, &region.outs[0].ty.shape);
-    let params = MaxGradParams {
-        pool: windows(region, dx, y, dx)?,
-        x: planes(region, 0),
-        y: planes(region, 1),
-        g: planes(region, 2),
-    };
+    let mut pool = windows(region, dx, y, dx)?;
+    let Windows { size, kernel, stride, dilation, lo, .. } = pool;
+    let single = (0..3).all(|d| kernel[d] <= stride[d] && (dilation[d] == 1 || kernel[d] == 1));
+    if single {
+        let boxes: i32 = (0..3).map(|d| (size[d] + lo[d] + stride[d] - 1) / stride[d]).product();
+        pool.elems = (dx[0] * dx[1]) as u32 * boxes as u32;
+    }
+    let params = MaxGradParams { pool, x: planes(region, 0), y: planes(region, 1), g: planes(region, 2) };
     let bindings = vec![Bind::Arg(0), Bind::Arg(1), Bind::Arg(2), Bind::Out(0)];
     let text = include_str!("../../../../shaders/max_pool_grad.wgsl");
-    let Windows { kernel, stride, dilation, .. } = params.pool;
-    let single = (0..3).all(|d| kernel[d] <= stride[d] && (dilation[d] == 1 || kernel[d] == 1));
-    let mut p = parts(("max_pool_grad", text), caps, &params.pool, dx.elems(), Params::of(&params), bindings);
+    let invocations = params.pool.elems as usize;
+    let mut p = parts(("max_pool_grad", text), caps, &params.pool, invocations, Params::of(&params), bindings);
+    (p.flops, p.words) = (dx.elems(), 2 * dx.elems() + 2 * y.elems());
     p.shader = p.shader.header(format!("const SINGLE: bool = {single};"));
     Ok(vec![p.call(caps)?])
 }

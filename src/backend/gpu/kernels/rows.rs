@@ -82,6 +82,11 @@ impl Quads {
         (wanted && n > 0).then_some(Quads { n, wg, wide })
     }
 
+    /// For rows of `n` elements on a software adapter, by eights where asked for and possible.
+    pub fn rows(n: usize, wide: bool) -> Quads {
+        Quads { n, wg: 8, wide: wide && n.is_multiple_of(8) }
+    }
+
     /// The variant's name.
     pub fn variant(&self) -> &'static str {
         if self.wide { "wide" } else { "quads" }
@@ -144,6 +149,13 @@ impl Quads {
         format!(
             "{alias}fn {name}_quad(start: i32, step: i32, q: u32) -> vec4<f32> {{\n    return {quad};\n}}\n{head}{pair}"
         )
+    }
+
+    /// Reader and writer of a dense matrix that is read and written.
+    pub fn changer(&self, name: &str, view: &View) -> String {
+        let writer = self.writer(name);
+        // Both declare the same element type.
+        self.reader(name, view) + writer.split_once('\n').map_or("", |(_, functions)| functions)
     }
 
     /// `{Name}Elem` and `{name}_put(row, q, v)`: writes those of eight elements from quad `q` on, which is even, that a dense row of `n` has.
