@@ -1,21 +1,6 @@
 // What the kernels over stored scores share. No entry point.
 // From the header: ROWS, IMAGE_WIDTH, CAUSAL, WIDE, Params (n is the number of keys), a_line.
 
-fn seen4(at: vec4<u32>, keys: u32, v: vec4<f32>, otherwise: f32) -> vec4<f32> {
-    return select(vec4<f32>(otherwise), v, at < vec4<u32>(keys));
-}
-
-// The pair at quad q as far as it belongs to the first `keys`: what lies beyond can be anything.
-fn seen(q: u32, keys: u32, v: Pair, otherwise: f32) -> Pair {
-    let at = vec4<u32>(4u * q);
-    if (WIDE) {
-        let a = seen4(at + vec4<u32>(0u, 2u, 4u, 6u), keys, v.a, otherwise);
-        return Pair(a, seen4(at + vec4<u32>(1u, 3u, 5u, 7u), keys, v.b, otherwise));
-    }
-    let a = seen4(at + vec4<u32>(0u, 1u, 2u, 3u), keys, v.a, otherwise);
-    return Pair(a, seen4(at + vec4<u32>(4u, 5u, 6u, 7u), keys, v.b, otherwise));
-}
-
 // How many keys this query sees, and how many of its row the products read: those up to the last query of its tile.
 fn keys_of(query: u32) -> u32 {
     return select(params.n, min(query + 1u, params.n), CAUSAL);

@@ -217,9 +217,12 @@ impl Call {
             .header(include_str!("../../../../shaders/matmul_line.wgsl"))
             .header(made.placing(*self))
             .header(functions(&quads, &view))
-            .header(format!("const CAUSAL: bool = {};\nconst WIDE: bool = {};", self.causal, quads.variant() == "wide"))
+            .header(format!("const CAUSAL: bool = {};", self.causal))
             .consts(&[("ROWS", packed::ROWS as u32), ("IMAGE_WIDTH", IMAGE_WIDTH)])
-            .header(include_str!("../../../../shaders/attention_rows.wgsl"))
+            .header(concat!(
+                include_str!("../../../../shaders/attention_rows.wgsl"),
+                include_str!("../../../../shaders/row_running.wgsl")
+            ))
             .body(text)
             .build();
         let elems = self.scores() as u64 / if self.causal { 2 } else { 1 };

@@ -101,7 +101,7 @@ impl Quads {
     pub fn shader(&self, stem: &'static str) -> Shader {
         Shader::new(stem)
             .consts(&[("WG", self.wg)])
-            .header(format!("const EXACT: bool = {};", self.n.is_multiple_of(8)))
+            .header(format!("const EXACT: bool = {};\nconst WIDE: bool = {};", self.n.is_multiple_of(8), self.wide))
             .header(include_str!("../../../../shaders/row_quads.wgsl"))
             .common(if self.wide { &["index", "bits", "pair", "wide"] } else { &["index", "bits", "pair"] })
     }

@@ -45,10 +45,14 @@ const FORWARD: KernelInfo = KernelInfo {
         Mutation { stem: "softmax", find: "top = max_nan(top, x[", replace: "top = max(0.0 * top, x[" },
         Mutation {
             stem: "softmax",
-            find: "sum * exp_below4(vec4<f32>(top - next)).x + (first",
-            replace: "sum + (first",
+            find: "r.sum * exp_below4(vec4<f32>(r.top - top)).x + ((exps",
+            replace: "r.sum + ((exps",
         },
-        Mutation { stem: "softmax", find: "kept(q, Pair(exp_below4", replace: "(Pair(exp_below4" },
+        Mutation {
+            stem: "softmax",
+            find: "seen(q, params.n, x_pair(start, step, q), params.minus_inf)",
+            replace: "x_pair(start, step, q)",
+        },
     ],
 };
 /// The registry rows.
@@ -120,6 +124,7 @@ fn forward(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>
                 .shader("softmax")
                 .header(quads.reader("x", &region.args[0].view))
                 .header(quads.writer("y"))
+                .header(include_str!("../../../../shaders/row_running.wgsl"))
                 .body(include_str!("../../../../shaders/softmax_quads.wgsl"));
             (quads.variant(), shader, quads.groups(rows))
         }
