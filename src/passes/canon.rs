@@ -16,17 +16,38 @@ pub fn canon(graph: &Graph) -> Graph {
             continue;
         }
         let args = r.args(node);
+        let args = pooled_rectifier(&r, node, &args).unwrap_or(args);
         let turned = turned_product(&mut r, node, &args, &reads);
         if let Some(v) = turned.or_else(|| rewrite(&mut r, node, &args)) {
             r.set(id, vec![v]);
         } else {
-            r.copy(id);
+            r.copy_with(id, args.clone());
         }
         if let Some(&same) = stored.get(&Value { node: id, out: 0 }) {
             mask_of_result(&mut r, id, node, &args, same);
         }
     }
     r.finish()
+}
+
+/// The gradient of max pooling whose result y went through a rectifier, `z = if y <= c { c } else { y }`, takes z for y: where they differ the
+/// cotangent, `if z <= c { 0 } else { g }`, is 0. Only z need be kept then.
+fn pooled_rectifier(r: &Rewrite, node: &Node, args: &[Value]) -> Option<Vec<Value>> {
+    let (Prim::Call(call), &[x, y, g]) = (&node.prim, args) else { return None };
+    let select = |v: Value| {
+        let node = r.new.node(v.node);
+        (node.prim == Prim::Select).then(|| [node.args[0], node.args[1], node.args[2]])
+    };
+    let [mask, zero, _] = select(g).filter(|_| call.composite.name() == "max_pool_grad")?;
+    let test = r.new.node(mask.node);
+    let (z, c) = match test.args[..] {
+        [a, b] if constant(r, b).is_some() => (a, b),
+        [a, b] => (b, a),
+        _ => return None,
+    };
+    let [_, limit, from] = select(z)?;
+    let rectifies = test.prim == Prim::Binary(Binary::Le) && limit == c && from == y && constant(r, c).is_some();
+    (rectifies && constant(r, zero) == Some(Scalar::F32(0.0))).then(|| vec![x, z, g])
 }
 
 /// How often each value is read, by nodes and as a result of the graph.

@@ -1,6 +1,6 @@
 //! Replaces every call for which the backend has no kernel by its body, recursively, and notes the reasons.
 
-use crate::ir::{Graph, Prim, Type, Value};
+use crate::ir::{Call, Graph, Prim, Type, Value};
 use crate::passes::Rewrite;
 use crate::plan::{Caps, Note};
 
@@ -27,7 +27,8 @@ fn lower_graph(graph: &Graph, caps: &dyn Caps, kernels: bool, notes: &mut Vec<No
             let types: Vec<Type> = node.args.iter().map(|&a| graph.ty(a).clone()).collect();
             match caps.kernel(call, &types) {
                 Ok(()) => {
-                    r.copy(id);
+                    let args = r.args(node);
+                    r.copy_with(id, read_by(call, args, &types, caps));
                     continue;
                 }
                 Err(reason) if reason.is_empty() || is_plain(&call.body) => {}
@@ -54,6 +55,13 @@ fn lower_graph(graph: &Graph, caps: &dyn Caps, kernels: bool, notes: &mut Vec<No
         r.set(id, outs);
     }
     r.finish()
+}
+
+/// The arguments, with those that the kernel does not read replaced by the last one of their type that it reads.
+fn read_by(call: &Call, args: Vec<Value>, types: &[Type], caps: &dyn Caps) -> Vec<Value> {
+    let reads: Vec<bool> = (0..args.len()).map(|i| caps.reads(call, types, i)).collect();
+    let other = |i: usize| (0..args.len()).rev().find(|&j| reads[j] && types[j] == types[i]).unwrap_or(i);
+    (0..args.len()).map(|i| if reads[i] { args[i] } else { args[other(i)] }).collect()
 }
 
 /// True for bodies that fusion makes as fast as a kernel would be: only pointwise nodes, views and calls of such bodies.

@@ -96,8 +96,13 @@ impl<'g> Rewrite<'g> {
 
     /// Copies an old node as it is.
     pub fn copy(&mut self, id: NodeId) {
+        self.copy_with(id, self.args(self.old.node(id)));
+    }
+
+    /// Copies an old node, with these arguments of the new graph.
+    pub fn copy_with(&mut self, id: NodeId, args: Vec<Value>) {
         let node = self.old.node(id);
-        let first = self.push(node.prim.clone(), self.args(node), node.types.clone(), node.loc);
+        let first = self.push(node.prim.clone(), args, node.types.clone(), node.loc);
         let all = (0..node.types.len() as u32).map(|out| Value { node: first.node, out }).collect();
         self.set(id, all);
     }

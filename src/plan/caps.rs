@@ -19,6 +19,12 @@ pub trait Caps {
     /// `Ok` if it has a kernel for this call on these argument types, else why not. Asked before planning. An empty
     /// reason says that this composite never has a kernel here; running as its body is then no news to anybody.
     fn kernel(&self, call: &Call, args: &[Type]) -> Result<(), String>;
+    /// False if its kernel for this call does not read argument `arg`, nor does the body; that value need not be kept for it. Kernels
+    /// read everything otherwise.
+    fn reads(&self, call: &Call, args: &[Type], arg: usize) -> bool {
+        let _ = (call, args, arg);
+        true
+    }
     /// `Ok` if it can run this region, else why not (it then runs on the CPU path).
     fn supports(&self, region: &Region) -> Result<(), String>;
     /// True if it reads argument `arg` of this region kind through any strides; if not, the planner copies views first.

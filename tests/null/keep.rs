@@ -2,8 +2,9 @@
 
 use crate::training_steps::planned;
 use kiln::grad::grad;
-use kiln::ir::{OutputKind, Prim, Unary};
-use kiln::ops::Gelu;
+use kiln::ir::{Node, OutputKind, Prim, Unary};
+use kiln::ops::{Gelu, Pool};
+use kiln::passes::simplify;
 use kiln::plan::{Plan, Region, RegionKind, Step};
 use kiln::{Builder, DType, Tensor};
 
@@ -68,4 +69,19 @@ fn what_is_compared_is_not_computed_twice() {
     let plan = planned(&b.build().unwrap());
     let tanh = |r: &&Region| r.body.nodes.iter().any(|n| matches!(n.prim, Prim::Unary(Unary::Tanh)));
     assert_eq!(regions(&plan).filter(tanh).count(), 1, "{plan}");
+}
+
+/// The gradient of pooling takes what the rectifier behind it leaves for the largest elements: these need not be kept.
+#[test]
+fn pooled_values_are_kept_once() {
+    let b = Builder::new();
+    let x = b.feed("x", DType::F32, [2, 3, 8, 8]);
+    let w = b.feed("w", DType::F32, [48, 5]);
+    let pooled = x.relu().max_pool(&Pool::new([2, 2]));
+    let loss = pooled.reshape([2, 48]).matmul(&w).square().sum(&[], false);
+    b.output("g", OutputKind::Fetch, &grad(&loss, &[&x])[0]);
+    let graph = simplify(&b.build().unwrap()).unwrap();
+    let call = |n: &&Node| matches!(&n.prim, Prim::Call(c) if c.composite.name() == "max_pool_grad");
+    let gradient = graph.nodes.iter().find(call).unwrap();
+    assert_eq!(graph.node(gradient.args[1].node).prim, Prim::Select, "{graph}");
 }

@@ -69,6 +69,10 @@ impl Caps for Cpu {
         fused::supports(call, args)
     }
 
+    fn reads(&self, call: &Call, _: &[Type], arg: usize) -> bool {
+        fused::reads(call, arg)
+    }
+
     fn supports(&self, region: &Region) -> Result<(), String> {
         // What has f16 in memory runs through the reference: a product keeps its fast job, and the rounding of its result is a
         // step of its own. A product of f16 comes from another device that leaves it to this one.

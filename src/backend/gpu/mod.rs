@@ -126,6 +126,9 @@ impl Caps for Gpu {
     fn kernel(&self, call: &Call, args: &[Type]) -> Result<(), String> {
         kernels::takes(call, args, self.gpu_caps())
     }
+    fn reads(&self, call: &Call, args: &[Type], arg: usize) -> bool {
+        kernels::attention_stored::reads(call, args, arg, self.gpu_caps())
+    }
     fn supports(&self, region: &Region) -> Result<(), String> {
         let most = self.gpu_caps().max_binding_bytes;
         let slots = region.args.iter().filter_map(|a| Some((a.view.span()?.1 as u64 + 1) * a.dtype.bytes() as u64));

@@ -97,11 +97,17 @@ pub(super) fn supports(call: &Call, args: &[Type]) -> Result<(), String> {
     }
 }
 
+/// False for what neither job nor body reads: attention's result, in its gradient.
+pub(super) fn reads(call: &Call, arg: usize) -> bool {
+    !matches!(kernel(call), Some(Kernel::AttentionGrad(a)) if arg == 3 + usize::from(a.has_mask))
+}
+
 /// True if the job reads this argument through strides.
 pub(super) fn reads_strided(call: &Call, arg: usize) -> bool {
     match kernel(call) {
         Some(Kernel::Attention(_)) => arg < 3,
-        Some(Kernel::AttentionGrad(a)) => arg < 3 || arg == 5 + usize::from(a.has_mask),
+        // What is not read at all needs no copy either.
+        Some(Kernel::AttentionGrad(a)) => arg < 3 || arg == 5 + usize::from(a.has_mask) || !reads(call, arg),
         _ => false,
     }
 }

@@ -4,7 +4,8 @@ use super::{Bound, Given, body, check, run};
 use crate::backend::cpu::Cpu;
 use crate::dtype::DType;
 use crate::error::Error;
-use crate::ir::{Prim, Type};
+use crate::grad::grad;
+use crate::ir::{Builder, OutputKind, Prim, Type};
 use crate::ops::Composite;
 use crate::ops::attention::{Attention, AttentionGrad};
 use crate::ops::batch_norm::{BatchNorm, BatchNormGrad};
@@ -12,7 +13,7 @@ use crate::ops::cross_entropy::{CrossEntropy, CrossEntropyGrad};
 use crate::ops::layer_norm::{LayerNorm, LayerNormGrad};
 use crate::ops::pool::{MaxPool, MaxPoolGrad, SumPool, SumPoolGrad};
 use crate::ops::softmax::{LogSoftmax, LogSoftmaxGrad, Softmax, SoftmaxGrad};
-use crate::plan::{Caps, RegionKind::Fused};
+use crate::plan::{Caps, PlanOptions, Region, RegionKind::Fused, Step, plan};
 use crate::rng::Rng;
 use crate::shape::Shape;
 
@@ -204,4 +205,24 @@ fn attention_and_gradient() {
             check_call(&what, &given, bound, AttentionGrad { causal, scale, has_mask });
         }
     }
+}
+
+/// The gradient of attention reads neither its result nor a copy of something else in its place.
+#[test]
+fn results_of_attention_are_not_kept() {
+    let b = Builder::new();
+    let [q, k, v, g] = ["q", "k", "v", "g"].map(|n| b.feed(n, DType::F32, [2, 16, 4, 8]).permute(&[0, 2, 1, 3]));
+    let y = q.scaled_dot_product_attention(&k, &v, &Default::default());
+    b.output("dq", OutputKind::Fetch, &grad(&(y * g).sum(&[], false), &[&q])[0]);
+    let plan = plan(&b.build().unwrap(), &Cpu::new(), None, &PlanOptions::default()).unwrap();
+    let regions: Vec<Region> = plan
+        .steps
+        .iter()
+        .filter_map(|s| match s {
+            Step::Run { region, .. } => Some(region.clone()),
+            Step::Copy { .. } => None,
+        })
+        .collect();
+    assert_eq!(regions.iter().map(|r| r.kind).collect::<Vec<_>>(), [Fused; 2], "{plan}");
+    assert_eq!(regions[1].args[3].source, regions[1].args[5].source, "{plan}");
 }

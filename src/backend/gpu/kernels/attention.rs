@@ -102,9 +102,6 @@ pub const KERNELS: [KernelInfo; 2] = [
     },
 ];
 
-/// Scores of at most this size are cheaper to store than to recompute on a software adapter (benches/REJECTED.md).
-const STORED_SCORES: usize = 64 << 20;
-
 fn takes(call: &Call, args: &[Type], caps: &GpuCaps) -> Result<(), String> {
     let size = |i: usize, from_last: usize| {
         let shape = args.get(i).map(|a| &a.shape[..]).unwrap_or(&[]);
@@ -114,35 +111,11 @@ fn takes(call: &Call, args: &[Type], caps: &GpuCaps) -> Result<(), String> {
     if e.max(d) > MOST || e == 0 || d == 0 {
         return Err(format!("the attention kernels take head sizes of 1 to {MOST}, got {e} and {d}"));
     }
-    let scores = 4 * size(0, 4) * size(0, 3) * size(0, 2) * size(1, 2);
-    let stored = keeping(sizes_of(args), false, 1.0, false).fits(caps);
-    if caps.software() && scores <= STORED_SCORES && !stored && caps.wanted(call.composite.name()).is_none() {
-        return Err(format!("on software adapters products with {scores} bytes of stored scores are faster"));
+    let stored = attention_stored::Call::of(args, false, 1.0, false);
+    if caps.software() && stored.is_small() && !stored.fits(caps) && caps.wanted(call.composite.name()).is_none() {
+        return Err(format!("on software adapters products with {} stored scores are faster", stored.scores()));
     }
     Ok(())
-}
-
-/// Batches, heads, queries, keys, size of queries and keys, size of values, 0 where the ranks are others.
-fn sizes_of(args: &[Type]) -> [usize; 6] {
-    let at = |i: usize, d: usize| args.get(i).and_then(|a| a.shape.get(d)).copied().unwrap_or(0);
-    [at(0, 0), at(0, 1), at(0, 2), at(1, 2), at(0, 3), at(2, 3)]
-}
-
-fn keeping(sizes: [usize; 6], causal: bool, scale: f64, has_mask: bool) -> attention_stored::Call {
-    attention_stored::Call { causal, scale: scale as f32, has_mask, sizes }
-}
-
-fn region_sizes(region: &Region) -> [usize; 6] {
-    let types: Vec<Type> = region.args.iter().map(|a| Type::new(a.dtype, a.view.shape.clone())).collect();
-    sizes_of(&types)
-}
-
-fn kept_is_wanted(stem: &str, kept: &attention_stored::Call, caps: &GpuCaps) -> bool {
-    let wanted = match caps.wanted(stem) {
-        Some(v) => v == "stored",
-        None => caps.software() && 4 * kept.scores() <= STORED_SCORES,
-    };
-    wanted && kept.fits(caps)
 }
 
 /// What one call of attention or its gradient looks like.
@@ -326,8 +299,8 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let a = call.ok_or("not an attention call")?;
     let setup = setup(region, a.causal, a.scale, a.has_mask, false)?;
     let [heads, l, s, e, d] = setup.sizes;
-    let kept = keeping(region_sizes(region), a.causal, a.scale, a.has_mask);
-    if kept_is_wanted("attention", &kept, caps) {
+    let kept = attention_stored::Call::of_region(region, a.causal, a.scale, a.has_mask);
+    if kept.is_wanted("attention", caps) {
         return attention_stored::forward(region, kept, caps);
     }
     let outs = [("out", "read_write", Bind::Out(0)), ("lse", "read_write", Bind::Out(1))];
@@ -343,9 +316,13 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let a = call.ok_or("not an attention gradient")?;
     let setup = setup(region, a.causal, a.scale, a.has_mask, true)?;
     let [heads, l, s, e, d] = setup.sizes;
-    let kept = keeping(region_sizes(region), a.causal, a.scale, a.has_mask);
-    if kept_is_wanted("attention_grad", &kept, caps) {
+    let kept = attention_stored::Call::of_region(region, a.causal, a.scale, a.has_mask);
+    if kept.is_wanted("attention_grad", caps) {
         return attention_stored::grad(region, kept, caps);
+    }
+    let (out, g) = (&region.args[3 + usize::from(a.has_mask)], &region.args[5 + usize::from(a.has_mask)]);
+    if caps.software() && out.source == g.source && out.view == g.view {
+        return Err("attention's result was not kept, since the default kernel does not read it".into());
     }
     let scratch = |write| Bind::Scratch { id: 0, bytes: 8 * (heads * l).max(1) as u64, write };
 

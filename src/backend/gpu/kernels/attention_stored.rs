@@ -10,6 +10,8 @@ use super::rows::Quads;
 use super::{Bind, Grid, IMAGE_WIDTH, KernelCall, Params, Shader, matmul, params};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::dtype::DType;
+use crate::ir::Type;
+use crate::ops::attention::AttentionGrad;
 use crate::plan::Region;
 use crate::shape::View;
 
@@ -55,6 +57,9 @@ const LEFT: usize = 0;
 const RIGHT: usize = 1;
 const MADE: usize = 2;
 
+/// Scores of at most so many bytes are cheaper to store than to recompute on a software adapter (benches/REJECTED.md).
+const STORED_SCORES: usize = 64 << 20;
+
 /// Which part of k a product reads, or which tiles it leaves out, where queries see only keys up to their own position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
@@ -94,6 +99,29 @@ struct Part {
 }
 
 impl Call {
+    /// From the types of the arguments; sizes are 0 where their ranks are not four.
+    pub fn of(args: &[Type], causal: bool, scale: f64, has_mask: bool) -> Call {
+        let at = |i: usize, d: usize| args.get(i).and_then(|a| a.shape.get(d)).copied().unwrap_or(0);
+        let sizes = [at(0, 0), at(0, 1), at(0, 2), at(1, 2), at(0, 3), at(2, 3)];
+        Call { causal, scale: scale as f32, has_mask, sizes }
+    }
+
+    /// From the region that calls it.
+    pub fn of_region(region: &Region, causal: bool, scale: f64, has_mask: bool) -> Call {
+        let types: Vec<Type> = region.args.iter().map(|a| Type::new(a.dtype, a.view.shape.clone())).collect();
+        Call::of(&types, causal, scale, has_mask)
+    }
+
+    /// True if storing the scores is cheaper than computing them again on a software adapter.
+    pub fn is_small(&self) -> bool {
+        4 * self.scores() <= STORED_SCORES
+    }
+
+    /// True if these kernels are wanted (or best) for the composite `stem`, and fit.
+    pub fn is_wanted(&self, stem: &str, caps: &GpuCaps) -> bool {
+        caps.wanted(stem).map_or(caps.software() && self.is_small(), |v| v == "stored") && self.fits(caps)
+    }
+
     fn heads(&self) -> usize {
         self.sizes[0] * self.sizes[1]
     }
@@ -238,6 +266,14 @@ impl Call {
             bytes: 8 * elems,
         })
     }
+}
+
+/// False for attention's result in its gradient: these kernels, as the body, do without. Those in tiles take sum(result * cotangent) for
+/// sum(weight * its gradient).
+pub(in crate::backend::gpu) fn reads(call: &crate::ir::Call, args: &[Type], arg: usize, caps: &GpuCaps) -> bool {
+    let Some(a) = call.composite.as_any().downcast_ref::<AttentionGrad>() else { return true };
+    let wanted = || Call::of(args, a.causal, a.scale, a.has_mask).is_wanted("attention_grad", caps);
+    arg != 3 + usize::from(a.has_mask) || !wanted()
 }
 
 /// The calls of the forward pass.

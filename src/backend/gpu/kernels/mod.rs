@@ -5,7 +5,7 @@
 
 pub mod argmax;
 pub mod attention;
-mod attention_stored;
+pub(super) mod attention_stored;
 pub mod batch_norm;
 mod call;
 pub mod candidates;
