@@ -8,10 +8,6 @@ fn next(at: vec2<u32>, hop: vec2<u32>, units: u32) -> vec2<u32> {
     return to;
 }
 
-fn moved_by(v: Pair, mean: f32) -> Pair {
-    return Pair(v.a - mean, v.b - mean);
-}
-
 fn sum4(v: vec4<f32>) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }

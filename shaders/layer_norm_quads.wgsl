@@ -20,10 +20,6 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> rstds: array<f32>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-fn moved_by(v: Pair, mean: f32) -> Pair {
-    return Pair(v.a - mean, v.b - mean);
-}
-
 fn squared(v: Pair) -> vec4<f32> {
     return v.a * v.a + v.b * v.b;
 }

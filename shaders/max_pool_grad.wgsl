@@ -1,6 +1,7 @@
 // dx of max pooling: an element gets g of each window that covers it and of which it is the first maximum in row-major order;
 // a NaN counts as maximum. Padding never is one.
-// From the header: SINGLE (windows do not overlap: an invocation computes all elements from the start of one window to the next one's).
+// From the header: SINGLE (windows do not overlap, so an element has at most one, found by one division), BOXES (neither do they, and an
+// invocation computes all elements from the start of one window to the next one's).
 struct Params {
     pool: Pool,
     x: Planes,
@@ -98,13 +99,25 @@ fn main(
     if (i >= p.elems) {
         return;
     }
-    if (SINGLE) {
+    if (BOXES) {
         let boxes = (p.size.xyz + p.lo.xyz + p.stride.xyz - 1) / p.stride.xyz;
         fill_box(spot(i, vec4<i32>(boxes, 0)));
         return;
     }
     let s = spot(i, p.size);
     let v = x[place(params.x, plane_of(params.x, s), s.at)];
+    if (SINGLE) {
+        let from_start = s.at + p.lo.xyz;
+        let w = from_start / p.stride.xyz;
+        let tap = from_start - w * p.stride.xyz;
+        // Windows smaller than their distance leave gaps.
+        if (all(tap < p.kernel.xyz)) {
+            dx[i] = share(s, w, tap, v);
+        } else {
+            dx[i] = 0.0;
+        }
+        return;
+    }
     var sum = 0.0;
     for (var tz = 0; tz < p.kernel.x; tz++) {
         for (var ty = 0; ty < p.kernel.y; ty++) {

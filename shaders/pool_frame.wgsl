@@ -1,5 +1,5 @@
-// Geometry of pooling windows over up to three spatial dimensions (ones in front). No entry point. Each invocation computes one
-// element and gathers what it needs, so sums have one order and nothing is scattered. The header's `pool()` gives the geometry.
+// Geometry of pooling windows over up to three spatial dimensions (ones in front). No entry point. Each invocation gathers what
+// its elements need, so sums have one order and nothing is scattered. The header's `pool()` gives the geometry.
 
 struct Pool {
     // Input (z, y, x) and planes (images * channels).
@@ -11,7 +11,7 @@ struct Pool {
     dilation: vec4<i32>,
     // Padding before.
     lo: vec4<i32>,
-    // Elements of the result; value of padding (-inf) where the kernel needs one.
+    // Invocations with work; value of padding (-inf) where the kernel needs one.
     elems: u32,
     channels: i32,
     minus_inf: f32,

@@ -3,3 +3,7 @@ struct Pair {
     a: vec4<f32>,
     b: vec4<f32>,
 }
+
+fn moved_by(v: Pair, mean: f32) -> Pair {
+    return Pair(v.a - mean, v.b - mean);
+}

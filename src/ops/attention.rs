@@ -1,5 +1,5 @@
 //! Scaled dot-product attention as a composite with an explicit gradient, normalised to four dimensions, and torch's
-//! `scaled_dot_product_attention` in front of it. The kernels never store the L x S scores; the bodies here do.
+//! `scaled_dot_product_attention` in front of it. Kernels for GPUs never store the L x S scores; the bodies here do.
 
 use crate::dtype::DType;
 use crate::ir::{Builder, Tensor};

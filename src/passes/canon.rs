@@ -31,7 +31,7 @@ pub fn canon(graph: &Graph) -> Graph {
 }
 
 /// The gradient of max pooling whose result y went through a rectifier, `z = if y <= c { c } else { y }`, takes z for y: where they differ the
-/// cotangent, `if z <= c { 0 } else { g }`, is 0. Only z need be kept then.
+/// cotangent, `if z <= c { 0 } else { g }`, is 0 (whatever z's own mask says). Only z need be kept then.
 fn pooled_rectifier(r: &Rewrite, node: &Node, args: &[Value]) -> Option<Vec<Value>> {
     let (Prim::Call(call), &[x, y, g]) = (&node.prim, args) else { return None };
     let select = |v: Value| {
@@ -46,7 +46,8 @@ fn pooled_rectifier(r: &Rewrite, node: &Node, args: &[Value]) -> Option<Vec<Valu
         _ => return None,
     };
     let [_, limit, from] = select(z)?;
-    let rectifies = test.prim == Prim::Binary(Binary::Le) && limit == c && from == y && constant(r, c).is_some();
+    let finite = matches!(constant(r, c), Some(Scalar::F32(c)) if !c.is_nan());
+    let rectifies = test.prim == Prim::Binary(Binary::Le) && limit == c && from == y && finite;
     (rectifies && constant(r, zero) == Some(Scalar::F32(0.0))).then(|| vec![x, z, g])
 }
 

@@ -112,7 +112,8 @@ fn takes(call: &Call, args: &[Type], caps: &GpuCaps) -> Result<(), String> {
         return Err(format!("the attention kernels take head sizes of 1 to {MOST}, got {e} and {d}"));
     }
     let stored = attention_stored::Call::of(args, false, 1.0, false);
-    if caps.software() && stored.is_small() && !stored.fits(caps) && caps.wanted(call.composite.name()).is_none() {
+    if caps.software() && stored.is_small() && !stored.is_default(caps) && caps.wanted(call.composite.name()).is_none()
+    {
         return Err(format!("on software adapters products with {} stored scores are faster", stored.scores()));
     }
     Ok(())
@@ -321,7 +322,8 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         return attention_stored::grad(region, kept, caps);
     }
     let (out, g) = (&region.args[3 + usize::from(a.has_mask)], &region.args[5 + usize::from(a.has_mask)]);
-    if caps.software() && out.source == g.source && out.view == g.view {
+    // Where another kernel was the default when the graph was lowered (`attention_stored::reads`).
+    if kept.is_default(caps) && out.source == g.source && out.view == g.view {
         return Err("attention's result was not kept, since the default kernel does not read it".into());
     }
     let scratch = |write| Bind::Scratch { id: 0, bytes: 8 * (heads * l).max(1) as u64, write };

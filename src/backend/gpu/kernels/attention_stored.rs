@@ -117,9 +117,14 @@ impl Call {
         4 * self.scores() <= STORED_SCORES
     }
 
-    /// True if these kernels are wanted (or best) for the composite `stem`, and fit.
+    /// True if these kernels are the choice where nothing else is asked for. Measured on lavapipe (8 lanes) alone, as packed products are.
+    pub fn is_default(&self, caps: &GpuCaps) -> bool {
+        caps.software() && caps.lanes() >= 8 && self.is_small() && self.fits(caps)
+    }
+
+    /// True if these kernels are wanted (or the choice) for the composite `stem`, and fit.
     pub fn is_wanted(&self, stem: &str, caps: &GpuCaps) -> bool {
-        caps.wanted(stem).map_or(caps.software() && self.is_small(), |v| v == "stored") && self.fits(caps)
+        caps.wanted(stem).map_or(self.is_default(caps), |v| v == "stored" && self.fits(caps))
     }
 
     fn heads(&self) -> usize {
@@ -202,7 +207,7 @@ impl Call {
         text += "fn masked(row: Row, key: u32, v: f32) -> f32 {\n";
         if mask.is_some() {
             text += "    let start = batch_start(params.mask, row.batch) + i32(row.m) * params.mask.s3;\n";
-            text += "    let at = start + i32(min(key, params.n - 1u)) * params.mask.s4;\n";
+            text += "    let at = start + i32(key) * params.mask.s4;\n";
         }
         text += &format!("    {masked}\n}}\n");
         text += "fn result(row: Row, key: u32, v: f32) -> f32 {\n    return masked(row, key, v * params.scale);\n}\n";

@@ -1,6 +1,7 @@
 //! Batch norm in training and its gradients: a workgroup per channel. Variants `quads` and `wide`, for software adapters: four or eight
 //! places at a time, the gradients in one kernel instead of two.
 
+use super::operands::Unit;
 use super::rows::{Parts, always, in_memory, line, view4, words};
 use super::sample::{region, stored};
 use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, fused_call, params};
@@ -97,62 +98,49 @@ fn samples(grad: bool) -> Vec<Region> {
     all
 }
 
-/// How many places a kernel for software adapters takes at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    Quads,
-    Wide,
+/// The widest unit that is wanted (or best) and finds the places of these arguments together and whole, or `None`.
+fn unit_of(stem: &str, region: &Region, args: &[usize], caps: &GpuCaps) -> Option<Unit> {
+    let whole = |k: usize| {
+        args.iter().all(|&arg| {
+            let v = &region.args[arg].view;
+            v.strides[2] == 1
+                && v.shape[2].is_multiple_of(k)
+                && v.shape[2] > 0
+                && v.offset.is_multiple_of(k)
+                && v.strides[..2].iter().all(|s| s % k as isize == 0)
+        })
+    };
+    let wanted = caps.wanted(stem).map_or(caps.software(), |v| v == "quads" || v == "wide");
+    match wanted && whole(4) {
+        true if caps.wide(stem) && whole(8) && words(region) => Some(Unit::Wide),
+        true => Some(Unit::Vec4),
+        false => None,
+    }
 }
 
-impl Unit {
-    /// The widest that is wanted (or best) and finds the places of these arguments together and whole, or `None`.
-    fn of(stem: &str, region: &Region, args: &[usize], caps: &GpuCaps) -> Option<Unit> {
-        let whole = |k: usize| {
-            args.iter().all(|&arg| {
-                let v = &region.args[arg].view;
-                v.strides[2] == 1
-                    && v.shape[2].is_multiple_of(k)
-                    && v.shape[2] > 0
-                    && v.offset.is_multiple_of(k)
-                    && v.strides[..2].iter().all(|s| s % k as isize == 0)
-            })
-        };
-        let wanted = caps.wanted(stem).map_or(caps.software(), |v| v == "quads" || v == "wide");
-        match wanted && whole(4) {
-            true if caps.wide(stem) && whole(8) && words(region) => Some(Unit::Wide),
-            true => Some(Unit::Quads),
-            false => None,
-        }
-    }
-    fn variant(self) -> &'static str {
-        match self {
-            Unit::Quads => "quads",
-            Unit::Wide => "wide",
-        }
-    }
-    /// Constants, `Elem`, which is what memory holds, and its conversions.
-    fn shader(self, stem: &'static str, caps: &GpuCaps) -> Shader {
-        let (unit, elem, pair, back) = match self {
-            Unit::Quads => (4, "vec4<f32>", "e, vec4<f32>()", "p.a"),
-            Unit::Wide => (
-                8,
-                "vec4<u64>",
-                "bitcast<vec4<f32>>(evens(e)), bitcast<vec4<f32>>(odds(e))",
-                "woven(bitcast<vec4<u32>>(p.a), bitcast<vec4<u32>>(p.b))",
-            ),
-        };
-        Shader::new(stem)
-            .consts(&[("WG", caps.tree_workgroup()), ("UNIT", unit)])
-            .header(format!("const WIDE: bool = {};\nalias Elem = {elem};", self == Unit::Wide))
-            .header(format!("fn pair(e: Elem) -> Pair {{\n    return Pair({pair});\n}}"))
-            .header(format!("fn elem(p: Pair) -> Elem {{\n    return {back};\n}}"))
-            .header(include_str!("../../../../shaders/channel_quads.wgsl"))
-            .common(if self == Unit::Wide {
-                &["index", "reduce", "pair", "wide"]
-            } else {
-                &["index", "reduce", "pair"]
-            })
-    }
+/// The variant's name.
+fn variant(unit: Unit) -> &'static str {
+    if unit == Unit::Wide { "wide" } else { "quads" }
+}
+
+/// Constants, `Elem`, which is what memory holds, and its conversions.
+fn units(unit: Unit, stem: &'static str, caps: &GpuCaps) -> Shader {
+    let wide = unit == Unit::Wide;
+    let (elem, pair, back) = match wide {
+        false => ("vec4<f32>", "e, vec4<f32>()", "p.a"),
+        true => (
+            "vec4<u64>",
+            "bitcast<vec4<f32>>(evens(e)), bitcast<vec4<f32>>(odds(e))",
+            "woven(bitcast<vec4<u32>>(p.a), bitcast<vec4<u32>>(p.b))",
+        ),
+    };
+    Shader::new(stem)
+        .consts(&[("WG", caps.tree_workgroup()), ("UNIT", unit.words() as u32)])
+        .header(format!("const WIDE: bool = {};\nalias Elem = {elem};", wide))
+        .header(format!("fn pair(e: Elem) -> Pair {{\n    return Pair({pair});\n}}"))
+        .header(format!("fn elem(p: Pair) -> Elem {{\n    return {back};\n}}"))
+        .header(include_str!("../../../../shaders/channel_quads.wgsl"))
+        .common(if wide { &["index", "reduce", "pair", "wide"] } else { &["index", "reduce", "pair"] })
 }
 
 fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
@@ -174,10 +162,10 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         spare1: 0,
         spare2: 0,
     };
-    let (variant, shader) = match Unit::of("batch_norm", region, &[0], caps) {
+    let (variant, shader) = match unit_of("batch_norm", region, &[0], caps) {
         Some(unit) => {
             let text = include_str!("../../../../shaders/batch_norm_quads.wgsl");
-            (unit.variant(), unit.shader("batch_norm", caps).body(text))
+            (variant(unit), units(unit, "batch_norm", caps).body(text))
         }
         None => {
             let shader =
@@ -218,13 +206,13 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         spare1: 0,
         spare2: 0,
     };
-    let unit = Unit::of("batch_norm_grad", region, &[0, 4], caps).filter(|_| caps.max_storage_buffers >= 8);
+    let unit = unit_of("batch_norm_grad", region, &[0, 4], caps).filter(|_| caps.max_storage_buffers >= 8);
     if let Some(unit) = unit {
         let text = include_str!("../../../../shaders/batch_norm_grad_quads.wgsl");
         let all = Parts {
             label: "batch_norm_grad",
-            variant: unit.variant(),
-            shader: unit.shader("batch_norm_grad", caps).body(text),
+            variant: variant(unit),
+            shader: units(unit, "batch_norm_grad", caps).body(text),
             bindings: (0..5).map(Bind::Arg).chain((0..3).map(Bind::Out)).collect(),
             params: Params::of(&params),
             groups: channels as u64,

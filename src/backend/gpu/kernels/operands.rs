@@ -110,8 +110,7 @@ fn is_counter(region: &Region, input: usize) -> bool {
 }
 
 impl Operands {
-    /// Plans the reading of a region's arguments. `axes` are the folded dimensions of the arguments' shape; `vec4`
-    /// asks for bindings of several elements where `can_vec4` or `can_wide` agrees.
+    /// Plans the reading of a region's arguments. `axes` are the folded dimensions of the arguments' shape.
     pub fn new(region: &Region, shape: &Shape, axes: &[usize]) -> Result<Operands, String> {
         let order: Vec<usize> = (0..shape.len()).filter(|d| !axes.contains(d)).chain(axes.iter().copied()).collect();
         let kept_rank = shape.len() - axes.len();

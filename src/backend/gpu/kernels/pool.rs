@@ -1,4 +1,5 @@
-//! Max and sum pooling and their gradients, over one to three spatial dimensions. All gather: one invocation per result.
+//! Max and sum pooling and their gradients, over one to three spatial dimensions. All gather: one invocation per result, or in the gradient of
+//! small windows that do not overlap, per window.
 
 use super::rows::{Parts, in_memory};
 use super::sample::{region, stored};
@@ -229,13 +230,18 @@ fn sum_grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> 
     Ok(vec![p.call(caps)?])
 }
 
+/// Most elements from one window to the next that one invocation computes.
+const MOST_IN_BOX: i64 = 64;
+
 fn max_grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     in_memory(region)?;
     let (y, dx) = (&region.args[1].view.shape, &region.outs[0].ty.shape);
     let mut pool = windows(region, dx, y, dx)?;
     let Windows { size, kernel, stride, dilation, lo, .. } = pool;
     let single = (0..3).all(|d| kernel[d] <= stride[d] && (dilation[d] == 1 || kernel[d] == 1));
-    if single {
+    // A large box is too much for one invocation.
+    let boxed = single && (0..3).map(|d| i64::from(stride[d])).product::<i64>() <= MOST_IN_BOX;
+    if boxed {
         let boxes: i32 = (0..3).map(|d| (size[d] + lo[d] + stride[d] - 1) / stride[d]).product();
         pool.elems = (dx[0] * dx[1]) as u32 * boxes as u32;
     }
@@ -245,7 +251,7 @@ fn max_grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> 
     let invocations = params.pool.elems as usize;
     let mut p = parts(("max_pool_grad", text), caps, &params.pool, invocations, Params::of(&params), bindings);
     (p.flops, p.words) = (dx.elems(), 2 * dx.elems() + 2 * y.elems());
-    p.shader = p.shader.header(format!("const SINGLE: bool = {single};"));
+    p.shader = p.shader.header(format!("const SINGLE: bool = {single};\nconst BOXES: bool = {boxed};"));
     Ok(vec![p.call(caps)?])
 }
 
@@ -290,6 +296,8 @@ fn samples(which: usize) -> Vec<Region> {
         // Windows that do not overlap, with and without gaps.
         of(&[2, 3, 9, 10], 2, 3, (1, 0), 1),
         of(&[2, 3, 13], 2, 2, (0, 1), 1),
+        // With more elements from one to the next than one invocation takes.
+        of(&[1, 2, 19, 19], 8, 9, (0, 1), 1),
     ];
     let last = all[0].args.len() - 1;
     all.push(stored(of(&[2, 3, 6, 6], 2, 2, (0, 0), 1), last, &[1, 0, 3, 2], 2, 1));

@@ -71,6 +71,9 @@ pub(super) fn pointwise() -> Vec<Region> {
             }
         }
     }
+    // One element for each row of eight.
+    let rows = map(&[(F, &[24, 8]), (F, &[24, 8])], |_, a| vec![apply(Prim::Binary(Sub), &[&a[0], &a[1]])]);
+    all.push(viewed(rows, 1, View::contiguous(&[24, 1].into()).broadcast(&[24, 8].into())));
     let bools: &[(DType, &[usize])] = &[(DType::Bool, &[8]), (DType::Bool, &[8])];
     all.push(map(bools, |_, a| {
         vec![apply(Prim::Binary(And), &[&a[0], &a[1]]), apply(Prim::Binary(Or), &[&a[0], &a[1]])]
@@ -207,6 +210,7 @@ pub(super) fn reduce() -> Vec<Region> {
     all.push(viewed(dot(&[6, 70], 0), 0, View::contiguous(&[70, 6].into()).permute(&[1, 0])));
     all.push(viewed(dot(&[6, 72], 1), 1, View::contiguous(&[1, 72].into()).broadcast(&[6, 72].into())));
     all.push(viewed(dot(&[6, 72], 0), 1, View::contiguous(&[6, 1].into()).broadcast(&[6, 72].into())));
+    all.push(viewed(dot(&[24, 72], 1), 1, View::contiguous(&[24, 1].into()).broadcast(&[24, 72].into())));
     let mut iota = fold(ReduceOp::Sum, DType::I32, &[6, 9], &[0]);
     iota.args[0].source = Source::Iota;
     all.push(iota);
