@@ -232,24 +232,28 @@ impl Call {
         Ok([part.pack(*self, params, a, b, caps)?, part.product(*self, params, left, (text, vec![out]), caps)?])
     }
 
-    /// The kernel that goes through the rows of scores; `made` is the product whose left operand it writes.
+    /// How rows of scores are read, and the view of all of them.
+    fn quads(&self, caps: &GpuCaps) -> (Quads, View) {
+        let (rows, s) = (self.heads() * self.sizes[2], self.sizes[3]);
+        (Quads::rows(s, caps.software() && caps.int64), View::contiguous(&[rows, s].into()))
+    }
+
+    /// The kernel that goes through the rows of scores; `operands` read and write them, `made` is the product whose left operand it writes.
     fn rows(
         &self,
         (stem, text): (&'static str, &str),
         (params, made): (&StoredParams, Part),
-        (functions, binds): (fn(&Quads, &View) -> String, Vec<Bind>),
+        (operands, binds): (String, Vec<Bind>),
         caps: &GpuCaps,
     ) -> Result<KernelCall, String> {
-        let (rows, s) = (self.heads() * self.sizes[2], self.sizes[3]);
-        let quads = Quads::rows(s, caps.software() && caps.int64);
-        let view = View::contiguous(&[rows, s].into());
+        let (quads, view) = self.quads(caps);
         let source = quads
             .shader(stem)
             .header(include_str!("../../../../shaders/matmul_sizes.wgsl"))
             .header(TYPES)
             .header(include_str!("../../../../shaders/matmul_line.wgsl"))
             .header(made.placing(*self))
-            .header(functions(&quads, &view))
+            .header(operands)
             .header(format!("const CAUSAL: bool = {};", self.causal))
             .consts(&[("ROWS", packed::ROWS as u32), ("IMAGE_WIDTH", IMAGE_WIDTH)])
             .header(concat!(
@@ -266,7 +270,7 @@ impl Call {
             overrides: Vec::new(),
             bindings: [vec![Bind::Image { id: MADE, texels: made.texels[0], write: true }], binds].concat(),
             params: Params::of(&StoredParams { gemm: made.gemm(*self, caps), ..*params }),
-            grid: Grid::linear(quads.groups(rows), caps.max_workgroups)?,
+            grid: Grid::linear(quads.groups(view.shape[0]), caps.max_workgroups)?,
             flops: 5 * elems,
             bytes: 8 * elems,
         })
@@ -288,9 +292,10 @@ pub(super) fn forward(region: &Region, call: Call, caps: &GpuCaps) -> Result<Vec
     let values = call.part([l, d, s], Seen::UpTo, caps);
     let text = include_str!("../../../../shaders/attention_stored.wgsl");
     let binds = vec![call.memory(0, false), Bind::Out(1)];
-    let functions = |quads: &Quads, view: &View| quads.reader("scores", view);
+    let (quads, view) = call.quads(caps);
+    let operands = quads.reader("scores", &view);
     let mut calls = call.score(region, &params, caps)?.to_vec();
-    calls.push(call.rows(("attention_stored", text), (&params, values), (functions, binds), caps)?);
+    calls.push(call.rows(("attention_stored", text), (&params, values), (operands, binds), caps)?);
     calls.extend(call.plain(&params, values, (None, Call::matrix(region, 2, false)), Bind::Out(0), caps)?);
     Ok(calls)
 }
@@ -306,11 +311,12 @@ pub(super) fn grad(region: &Region, call: Call, caps: &GpuCaps) -> Result<Vec<Ke
     let text = include_str!("../../../../shaders/attention_stored_grad.wgsl");
     let cotangents = call.part([l, s, d], Seen::Tiles, caps);
     let binds = vec![call.memory(0, true), call.memory(1, true), Bind::Arg(lse)];
-    let functions = |quads: &Quads, view: &View| quads.changer("scores", view) + &quads.changer("ds", view);
+    let (quads, view) = call.quads(caps);
+    let operands = quads.changer("scores", &view) + &quads.changer("ds", &view);
     let mut calls = call.score(region, &params, caps)?.to_vec();
     let from_v = (Some(of(g)), Call::matrix(region, 2, true));
     calls.extend(call.plain(&params, cotangents, from_v, call.memory(1, true), caps)?);
-    calls.push(call.rows(("attention_stored_grad", text), (&params, queries), (functions, binds), caps)?);
+    calls.push(call.rows(("attention_stored_grad", text), (&params, queries), (operands, binds), caps)?);
     calls.extend(call.plain(&params, queries, (None, of(1)), Bind::Out(0), caps)?);
     let keys = call.part([s, e, l], Seen::From, caps);
     calls.extend(call.plain(&params, keys, (Some(call.turned(1)), of(0)), Bind::Out(1), caps)?);
