@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const STAGING_KEPT: usize = 16;
 /// How long a callback may take to be called after the work that it waits for is done.
 const CALLBACK: Duration = Duration::from_secs(10);
-/// The smallest buffer: WGSL arrays have at least one element, and a vec4<u64> load reads 32 bytes.
+/// The smallest buffer: WGSL arrays have at least one element, and a `vec4<u64>` load reads 32 bytes.
 const MIN_BYTES: u64 = 32;
 
 /// The buffers of a device.
