@@ -133,7 +133,7 @@ impl Fits {
         let columns = (kept > 0 && along(kept - 1) && moves(kept - 1)).then(|| {
             // Long expressions are not unrolled further: each copy costs compile time.
             let unit = unit(kept - 1);
-            let most = if cost > SHORT { 1 } else { 16 / unit.words() };
+            let most = if cost > SHORT { 1 } else { 32 / unit.words() };
             let whole = |&k: &usize| k <= most && ops.dims[kept - 1].is_multiple_of(unit.words() * k);
             Way::Columns(unit, [4, 2, 1].into_iter().find(whole).unwrap_or(1))
         });

@@ -195,6 +195,7 @@ pub(super) fn reduce() -> Vec<Region> {
         (&[9, 12], &[0]),
         (&[5, 7, 24], &[1]),
         (&[1030, 64], &[0]),
+        (&[7, 40], &[0]),
     ] {
         all.push(fold(ReduceOp::Sum, F, shape, axes));
         all.push(fold(ReduceOp::Max, F, shape, axes));
