@@ -82,9 +82,11 @@ def main():
     args.add_argument("--beta2", type=float, default=0.99)
     args.add_argument("--init", default="gpt2", choices=["gpt2", "torch"])
     args.add_argument("--seed", type=int, default=0)
+    args.add_argument("--order", type=int, help="seed of the order of batches alone: --seed then says the initial weights")
+    args.add_argument("--threads", type=int, default=2)
     args.add_argument("--save-init", metavar="FILE", help="write the weights at the start, named as kiln names them")
     args = args.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
 
     text = gzip.open("data/kjv-subset.txt.gz", "rt", encoding="utf-8").read()
@@ -110,6 +112,8 @@ def main():
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     starts = torch.arange((len(held) - 1) // CONTEXT) * CONTEXT
     window = torch.arange(CONTEXT)
+    if args.order is not None:
+        torch.manual_seed(args.order)
     begin = time.time()
     for epoch in range(min(args.epochs, args.stop)):
         model.train()

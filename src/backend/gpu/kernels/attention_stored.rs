@@ -467,3 +467,34 @@ impl Part {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::caps::AdapterClass::{Discrete, Software};
+    use crate::backend::gpu::kernels::{attention, fused_call, select};
+
+    /// Where the default kernel does not read attention's result, its gradient's region has the cotangent in that place: kernels that read it
+    /// (as a tuning file could want) must refuse. Where they are the default, nothing is replaced, and the two may be one value.
+    #[test]
+    fn what_was_not_kept_is_not_read() {
+        let caps = |class, variant: Option<&str>| {
+            let variants = variant.map(|v| ("attention_grad".to_string(), v.to_string())).into_iter().collect();
+            GpuCaps { variants, max_storage_buffers: 31, ..GpuCaps::sample(class, Some((8, 8))) }
+        };
+        for mut region in (attention::KERNELS[1].samples)() {
+            let call = fused_call(&region).unwrap().clone();
+            let out = region.args.len() - 3;
+            let types: Vec<Type> = region.args.iter().map(|a| Type::new(a.dtype, a.view.shape.clone())).collect();
+            for (class, read) in [(Software, false), (Discrete, true)] {
+                assert_eq!(reads(&call, &types, out, &caps(class, None)), read);
+                assert!((0..types.len()).all(|i| i == out || reads(&call, &types, i, &caps(class, None))));
+            }
+            assert!(reads(&call, &types, out, &caps(Software, Some("tile_32"))));
+            region.args[out] = region.args[out + 2].clone();
+            assert_eq!(select(&region, &caps(Software, None)).unwrap()[0].variant, "pack");
+            assert!(select(&region, &caps(Software, Some("tile_32"))).unwrap_err().contains("not kept"));
+            assert!(select(&region, &caps(Discrete, None)).is_ok());
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Reductions over any dimensions with a pointwise prologue. Variants: `tree` (a workgroup per result), `serial` (an
 //! invocation per result), and for software adapters `quads` (the same, four elements a load), `columns` (an invocation per strip of
-//! results, which lie together), and `wide` and `wide_columns` (eight elements a load); all in one stage, or over chunks with a second stage for few results of many elements.
+//! results, which lie together), and `wide` and `wide_columns` (eight elements a load); all in one stage, or over chunks with a second
+//! stage for few results of many elements.
 
 use super::operands::{MAX_ARGS, Operands, Unit, pack_dims};
 use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, expr, params, repeat, storage_type};
