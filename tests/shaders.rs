@@ -1,7 +1,8 @@
 //! Every shader text that the kernels can make: valid, its barriers in uniform control flow, translatable to SPIR-V, MSL
 //! and HLSL, its bindings and `Params` as the host believes. Needs no device.
 
-use kiln::backend::gpu::kernels::{self, Bind, KernelCall, KernelInfo};
+use kiln::backend::gpu::kernels::launches::{self, Launch};
+use kiln::backend::gpu::kernels::{self, Bind, KernelCall, KernelInfo, chain};
 use kiln::backend::gpu::{AdapterClass, GpuCaps};
 use kiln::check::lint;
 use kiln::plan::Region;
@@ -52,6 +53,23 @@ fn calls(kernel: &KernelInfo) -> Vec<KernelCall> {
     all
 }
 
+/// Every distinct text of a chain of samples.
+fn chains() -> Vec<KernelCall> {
+    let (mut seen, mut all) = (BTreeSet::new(), Vec::new());
+    for caps in capabilities(&kernels::pointwise::KERNEL) {
+        for regions in kernels::samples::chains() {
+            let work: Vec<_> = regions.iter().map(launches::work_of).collect();
+            for launch in launches::launches(&work, &caps).expect("chains have texts") {
+                match launch {
+                    Launch::Chain(_, call) if seen.insert(call.source.clone()) => all.push(*call),
+                    _ => {}
+                }
+            }
+        }
+    }
+    all
+}
+
 fn parse(call: &KernelCall) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(&call.source).map_err(|e| e.emit_to_string(&call.source))?;
     let info = Validator::new(
@@ -82,15 +100,21 @@ fn reflection(call: &KernelCall, module: &Module) -> Option<String> {
                 if at.binding != uniform {
                     return Some(format!("Params are at {} and not at {uniform}", at.binding));
                 }
-                let TypeInner::Struct { members, span } = &module.types[global.ty].inner else {
+                // Chains have one struct a part.
+                let (ty, parts) = match module.types[global.ty].inner {
+                    TypeInner::Array { base, size: naga::ArraySize::Constant(n), .. } => (base, n.get()),
+                    _ => (global.ty, 1),
+                };
+                let TypeInner::Struct { members, span } = &module.types[ty].inner else {
                     return Some("Params are no struct".into());
                 };
+                let span = span * parts;
                 let wgsl: Vec<(&str, usize)> =
                     members.iter().map(|m| (m.name.as_deref().unwrap_or(""), m.offset as usize)).collect();
                 if wgsl != call.params.fields {
                     return Some(format!("Params differ: {wgsl:?} and {:?}", call.params.fields));
                 }
-                if (*span as usize).next_multiple_of(16) != call.params.bytes.len().next_multiple_of(16) {
+                if (span as usize).next_multiple_of(16) != call.params.bytes.len().next_multiple_of(16) {
                     return Some(format!("Params have {span} and {} bytes", call.params.bytes.len()));
                 }
             }
@@ -133,8 +157,9 @@ fn translations(call: &KernelCall, module: &Module, info: &ModuleInfo) -> Result
 fn every_text_is_valid_translatable_and_synchronised() {
     let mut wrong = BTreeSet::new();
     let mut count = 0;
-    for kernel in kernels::all() {
-        for call in calls(kernel) {
+    let texts = kernels::all().iter().map(|k| calls(k)).chain([chains()]);
+    for texts in texts {
+        for call in texts {
             count += 1;
             let name = format!("{} ({})", call.label, call.variant);
             let (module, info) = match parse(&call) {
@@ -173,9 +198,9 @@ fn samples_reach_every_stem_and_variant_and_always_have_a_kernel() {
 #[test]
 fn mutations_change_texts_that_stay_valid() {
     let mut wrong = Vec::new();
-    for kernel in kernels::all() {
-        let texts = calls(kernel);
-        for m in kernel.mutations {
+    let texts = kernels::all().iter().map(|k| (calls(k), k.mutations)).chain([(chains(), chain::MUTATIONS)]);
+    for (texts, mutations) in texts {
+        for m in mutations {
             let mut of: Vec<_> =
                 texts.iter().filter(|c| c.label == m.stem && c.source.contains(m.find)).cloned().collect();
             of.iter_mut().for_each(|c| c.source = c.source.replace(m.find, m.replace).into());

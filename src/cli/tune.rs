@@ -1,5 +1,6 @@
 //! `kiln tune`: measures the variants of each kernel for the programs of presets and run files, and keeps the fastest.
 
+use crate::backend::gpu::kernels::launches;
 use crate::backend::gpu::tuning::{self, Entry, Tuning};
 use crate::backend::{Device, Program};
 use crate::bench::Effort;
@@ -68,7 +69,8 @@ pub fn run(args: &TuneArgs) -> Result<Outcome> {
         };
         let mut trainer = task.trainer(&config, &device)?;
         let programs: Vec<&Program> = trainer.prepare_all(&task.train.data.fields(), config.batch)?;
-        let regions = variants::regions(&programs, gpu);
+        let mut regions = variants::regions(&programs, gpu);
+        regions.retain(|r| !launches::small(r, gpu.gpu_caps()));
         say(format!("{name}: {} regions with several variants", regions.len()));
         for region in regions {
             let v = variants::measure(gpu, region, &effort)?;

@@ -75,9 +75,24 @@ macro_rules! sum_of {
 pub(super) use sum_of;
 
 simd_fn! {
-    /// The sum.
+    /// The sum. Fours are added first: lanes of f32 then last twice as long at the same error, and the sums of lanes cost half.
     pub(super) fn sum(x: &[f32]) -> f64 {
-        sum_of!(64, |x| total: x)
+        let (stretches, x) = x.as_chunks::<{ 2 * STRETCH }>();
+        let mut wide = [0f64; 8];
+        for stretch in stretches {
+            let mut lanes = [0f32; 32];
+            for c in stretch.as_chunks::<128>().0 {
+                for k in 0..32 {
+                    lanes[k] += (c[k] + c[k + 32]) + (c[k + 64] + c[k + 96]);
+                }
+            }
+            for c in 0..4 {
+                for k in 0..8 {
+                    wide[k] += lanes[c * 8 + k] as f64;
+                }
+            }
+        }
+        join(wide) + sum_of!(64, |x| total: x)
     }
 }
 

@@ -106,6 +106,15 @@ fn half(x: f32) -> u32 {
 
 /// The words of each result after running the region once.
 pub(crate) fn run(backend: &dyn Backend, region: &Region, memory: &Memory) -> crate::Result<Vec<Vec<u32>>> {
+    Ok(run_all(backend, std::slice::from_ref(region), memory)?.0)
+}
+
+/// The words of each result of each region after running them in order, and the number of launches.
+pub(crate) fn run_all(
+    backend: &dyn Backend,
+    regions: &[Region],
+    memory: &Memory,
+) -> crate::Result<(Vec<Vec<u32>>, usize)> {
     // One at a time: the fault record belongs to the whole device.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +124,7 @@ pub(crate) fn run(backend: &dyn Backend, region: &Region, memory: &Memory) -> cr
         backend.write(id, bytemuck::cast_slice(words))?;
         buffers.insert(*slot, id);
     }
-    for out in &region.outs {
+    for out in regions.iter().flat_map(|r| &r.outs) {
         if let std::collections::btree_map::Entry::Vacant(e) = buffers.entry(out.slot) {
             e.insert(backend.alloc(out.ty.bytes())?);
         }
@@ -124,22 +133,26 @@ pub(crate) fn run(backend: &dyn Backend, region: &Region, memory: &Memory) -> cr
         Source::Slot(s) => Some(buffers[s]),
         Source::Iota => None,
     };
-    let work = Work::Run {
-        region,
-        args: region.args.iter().map(|a| slot_of(&a.source)).collect(),
-        outs: region.outs.iter().map(|o| buffers[&o.slot]).collect(),
-    };
-    backend.compile(&[work])?.run()?;
+    let work: Vec<Work> = regions
+        .iter()
+        .map(|region| Work::Run {
+            region,
+            args: region.args.iter().map(|a| slot_of(&a.source)).collect(),
+            outs: region.outs.iter().map(|o| buffers[&o.slot]).collect(),
+        })
+        .collect();
+    let mut ready = backend.compile(&work)?;
+    ready.run()?;
     let read = |o: &crate::plan::Target| {
         let bytes = backend.read(buffers[&o.slot], o.ty.bytes())?.wait()?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     };
-    let outs = region.outs.iter().map(read).collect();
+    let outs = regions.iter().flat_map(|r| &r.outs).map(read).collect::<crate::Result<_>>();
     backend.check_status()?;
     for id in buffers.into_values() {
         backend.free(id);
     }
-    outs
+    Ok((outs?, ready.dispatches()))
 }
 
 /// How far sums of this region may be off: a bound on depth times magnitude, in units of f32's last place.
@@ -197,4 +210,26 @@ pub(crate) fn disagreement(gpu: &Gpu, region: &Region) -> Option<String> {
 pub(crate) fn caught(gpu: &Gpu, mutation: Mutation, samples: &[Region]) -> bool {
     let broken = gpu.mutated(mutation);
     samples.iter().any(|r| disagreement(&broken, r).is_some())
+}
+
+/// Runs regions in order on the device and on the reference; the first disagreement. Those that a chain can take are one launch.
+pub(crate) fn chain_disagreement(gpu: &Gpu, regions: &[Region]) -> Option<String> {
+    let mut memory = Memory::new();
+    for region in regions {
+        for (slot, words) in data(region) {
+            memory.entry(slot).or_insert(words);
+        }
+    }
+    let want = run_all(&Reference::new(), regions, &memory).expect("the reference takes every sample").0;
+    let got = match run_all(gpu, regions, &memory) {
+        Ok((got, 1)) => got,
+        Ok((_, n)) => return Some(format!("{n} launches")),
+        Err(e) => return Some(e.to_string()),
+    };
+    let mut at = 0;
+    regions.iter().find_map(|r| {
+        let outs = at..at + r.outs.len();
+        at = outs.end;
+        compare(r, &got[outs.clone()], &want[outs])
+    })
 }

@@ -5,6 +5,7 @@ use crate::backend::gpu::GpuShared;
 use crate::backend::gpu::buffers::Readback;
 use crate::backend::gpu::caps::{AdapterClass, GpuCaps};
 use crate::backend::gpu::device::Device;
+use crate::backend::gpu::kernels::launches::{Launch, launches};
 use crate::backend::gpu::kernels::{self, Bind, Grid, KernelCall, candidates};
 use crate::backend::gpu::pipelines::{Pipeline, Pipelines};
 use crate::backend::gpu::recording::Recording;
@@ -123,48 +124,51 @@ impl Space<u64, u64> {
 impl GpuRun {
     pub(super) fn new(shared: &Arc<GpuShared>, pipelines: &Pipelines, caps: &GpuCaps, work: &[Work]) -> Result<GpuRun> {
         let device = &shared.device;
-        let mut prepared: Vec<(Option<Prepared>, Option<Item>)> = Vec::new();
+        let bug = |why: String| Error::internal("gpu compile", why);
         let mut scratch = Space::default();
-        let mut regions = Vec::new();
-        for item in work {
-            match item {
-                Work::Copy { from, to, bytes } => {
-                    let bytes = (*bytes as u64).next_multiple_of(4);
-                    regions.push(None);
-                    if bytes > 0 {
-                        let (from, to) = (shared.buffers.get(*from)?, shared.buffers.get(*to)?);
-                        prepared.push((None, Some(Item::Copy { from, to, bytes })));
+        let mut selected = Vec::new();
+        for launch in launches(work, caps).map_err(bug)? {
+            let (ats, calls) = match launch {
+                Launch::One(at) => match &work[at] {
+                    Work::Copy { from, to, bytes } => {
+                        let bytes = (*bytes as u64).next_multiple_of(4);
+                        if bytes > 0 {
+                            let (from, to) = (shared.buffers.get(*from)?, shared.buffers.get(*to)?);
+                            selected.push(Err(Item::Copy { from, to, bytes }));
+                        }
+                        continue;
                     }
-                }
-                Work::Run { region, .. } => {
-                    say_pick(region, caps);
-                    let calls = kernels::select(region, caps).map_err(|why| {
-                        Error::internal("gpu compile", format!("{:?} region without a kernel: {why}", region.kind))
-                    })?;
-                    calls.iter().for_each(|c| scratch.add(c));
-                    regions.push(Some(calls));
-                    prepared.push((None, None));
-                }
-            }
+                    Work::Run { region, .. } => {
+                        say_pick(region, caps);
+                        let kind = region.kind;
+                        let calls = kernels::select(region, caps)
+                            .map_err(|why| bug(format!("{kind:?} region without a kernel: {why}")))?;
+                        (vec![at], calls)
+                    }
+                },
+                Launch::Chain(ats, call) => (ats, vec![*call]),
+            };
+            calls.iter().for_each(|c| scratch.add(c));
+            selected.push(Ok((ats, calls)));
         }
         // Regions run one after the other, so that they all can use the same space.
         let scratch = scratch.make(device)?;
         let mut ready = Vec::new();
-        let mut copies = prepared.into_iter().filter_map(|(_, item)| item);
-        for (item, calls) in work.iter().zip(regions) {
-            match (item, calls) {
-                (Work::Run { region, args, outs }, Some(calls)) => {
-                    for mut call in calls {
-                        if call.grid.count() == 0 {
-                            continue;
-                        }
-                        let bound = bound(shared, region, &call, args, outs, &scratch)?;
-                        set_site(shared, region, &mut call);
-                        ready.push(Ok(Prepared { call, bound }));
-                    }
+        for item in selected {
+            let (ats, calls) = match item {
+                Ok(run) => run,
+                Err(copy) => {
+                    ready.push(Err(copy));
+                    continue;
                 }
-                (Work::Copy { bytes, .. }, _) if *bytes > 0 => ready.extend(copies.next().map(Err)),
-                _ => {}
+            };
+            let memory = Memory::of(work, &ats);
+            for mut call in calls.into_iter().filter(|c| c.grid.count() > 0) {
+                let bound = memory.bound(shared, &call, &scratch)?;
+                if let Work::Run { region, .. } = &work[ats[0]] {
+                    set_site(shared, region, &mut call);
+                }
+                ready.push(Ok(Prepared { call, bound }));
             }
         }
         let items = finish(device, pipelines, ready)?;
@@ -186,44 +190,62 @@ fn say_pick(region: &Region, caps: &GpuCaps) {
     }
 }
 
-/// What a call's bindings name, checked: what is written is bound once.
-fn bound(
-    shared: &GpuShared,
-    region: &Region,
-    call: &KernelCall,
-    args: &[Option<BufferId>],
-    outs: &[BufferId],
-    scratch: &Space<wgpu::Buffer, wgpu::TextureView>,
-) -> Result<Vec<Bound>> {
-    let bug = |detail: String| Error::internal(format!("kernel {} of {:?}", call.label, region.kind), detail);
-    let mut bound = Vec::with_capacity(call.bindings.len());
-    for bind in &call.bindings {
-        bound.push(Bound::Buffer(match *bind {
-            Bind::Arg(i) => match args.get(i) {
-                Some(Some(id)) => shared.buffers.get(*id)?,
-                _ => return Err(bug(format!("argument {i} has no buffer"))),
-            },
-            Bind::Out(i) | Bind::InPlace(_, i) => match outs.get(i) {
-                Some(id) => shared.buffers.get(*id)?,
-                None => return Err(bug(format!("there is no result {i}"))),
-            },
-            Bind::Scratch { id, .. } => scratch.buffers[id].clone(),
-            Bind::Image { id, .. } => {
-                bound.push(Bound::Image(scratch.images[id].clone()));
-                continue;
+/// The memory of the regions that a launch runs: their arguments and results, one region after the other.
+#[derive(Default)]
+struct Memory {
+    args: Vec<Option<BufferId>>,
+    outs: Vec<BufferId>,
+}
+
+impl Memory {
+    fn of(work: &[Work], ats: &[usize]) -> Memory {
+        let mut all = Memory::default();
+        for &at in ats {
+            if let Work::Run { args, outs, .. } = &work[at] {
+                all.args.extend(args);
+                all.outs.extend(outs);
             }
-            Bind::Status => {
-                shared.reports.store(true, std::sync::atomic::Ordering::Relaxed);
-                shared.status.clone()
-            }
-        }));
-    }
-    for (i, bind) in call.bindings.iter().enumerate().filter(|(_, b)| b.writes()) {
-        if let Some(j) = (0..bound.len()).find(|&j| j != i && bound[j] == bound[i]) {
-            return Err(bug(format!("{bind:?} is written and also bound as {:?}", call.bindings[j])));
         }
+        all
     }
-    Ok(bound)
+
+    /// What a call's bindings name, checked: what is written is bound once.
+    fn bound(
+        &self,
+        shared: &GpuShared,
+        call: &KernelCall,
+        scratch: &Space<wgpu::Buffer, wgpu::TextureView>,
+    ) -> Result<Vec<Bound>> {
+        let bug = |detail: String| Error::internal(format!("kernel {}", call.label), detail);
+        let mut bound = Vec::with_capacity(call.bindings.len());
+        for bind in &call.bindings {
+            bound.push(Bound::Buffer(match *bind {
+                Bind::Arg(i) => match self.args.get(i) {
+                    Some(Some(id)) => shared.buffers.get(*id)?,
+                    _ => return Err(bug(format!("argument {i} has no buffer"))),
+                },
+                Bind::Out(i) | Bind::InPlace(_, i) => match self.outs.get(i) {
+                    Some(id) => shared.buffers.get(*id)?,
+                    None => return Err(bug(format!("there is no result {i}"))),
+                },
+                Bind::Scratch { id, .. } => scratch.buffers[id].clone(),
+                Bind::Image { id, .. } => {
+                    bound.push(Bound::Image(scratch.images[id].clone()));
+                    continue;
+                }
+                Bind::Status => {
+                    shared.reports.store(true, std::sync::atomic::Ordering::Relaxed);
+                    shared.status.clone()
+                }
+            }));
+        }
+        for (i, bind) in call.bindings.iter().enumerate().filter(|(_, b)| b.writes()) {
+            if let Some(j) = (0..bound.len()).find(|&j| j != i && bound[j] == bound[i]) {
+                return Err(bug(format!("{bind:?} is written and also bound as {:?}", call.bindings[j])));
+            }
+        }
+        Ok(bound)
+    }
 }
 
 /// Writes the number of the user's operation into the call's `site` parameter, if it has one.

@@ -100,6 +100,20 @@ fn a_target_out_of_range_is_named() {
 }
 
 #[test]
+fn chains() {
+    let Some(gpu) = device() else { return skip() };
+    let samples = kernels::samples::chains();
+    let wrong: Vec<String> = samples.iter().filter_map(|s| harness::chain_disagreement(gpu, s)).collect();
+    assert!(wrong.is_empty(), "{} of {} chains disagree:\n{}", wrong.len(), samples.len(), wrong.join("\n"));
+    let missed = |m: &&kernels::Mutation| {
+        let broken = gpu.mutated(**m);
+        samples[..2].iter().all(|s| harness::chain_disagreement(&broken, s).is_none())
+    };
+    let missed: Vec<_> = kernels::chain::MUTATIONS.iter().filter(missed).collect();
+    assert!(missed.is_empty(), "no sample notices {missed:?}");
+}
+
+#[test]
 fn every_mutation_is_caught() {
     let Some(gpu) = device() else { return skip() };
     let mut missed: Vec<kernels::Mutation> = Vec::new();

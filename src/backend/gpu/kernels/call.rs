@@ -108,6 +108,10 @@ impl Params {
     pub fn of<P: ParamStruct>(p: &P) -> Params {
         Params { bytes: bytemuck::bytes_of(p).to_vec(), fields: P::FIELDS }
     }
+    /// The bytes of an array of host structs.
+    pub fn many<P: ParamStruct>(all: &[P]) -> Params {
+        Params { bytes: bytemuck::cast_slice(all).to_vec(), fields: P::FIELDS }
+    }
 }
 
 /// One dispatch: which text, with what bound, over which grid.

@@ -9,6 +9,7 @@ pub(super) mod attention_stored;
 pub mod batch_norm;
 mod call;
 pub mod candidates;
+pub mod chain;
 pub mod check_index;
 mod choice;
 pub mod conv2d;
@@ -22,6 +23,7 @@ mod gemm;
 pub mod half;
 #[cfg(test)]
 mod harness;
+pub mod launches;
 pub mod layer_norm;
 mod loader;
 pub mod matmul;
@@ -131,7 +133,7 @@ pub fn all() -> &'static [&'static KernelInfo] {
 
 /// All committed mutations.
 pub fn mutations() -> Vec<Mutation> {
-    all().iter().flat_map(|k| k.mutations.iter().copied()).collect()
+    all().iter().flat_map(|k| k.mutations).chain(chain::MUTATIONS).copied().collect()
 }
 
 /// The row that serves this region, or why there is none.

@@ -100,6 +100,17 @@ pub struct Operands {
     pub decls: String,
     /// Row-major strides of the original space (for random numbers), in the collapsed one.
     pub linear: Vec<isize>,
+    names: Names,
+}
+
+/// What the texts call what they share with others.
+struct Names {
+    /// The uniform `Params`.
+    params: String,
+    /// After the names of functions and types.
+    suffix: String,
+    /// The numbers of the bindings, all of which then hold u32.
+    bindings: Option<Vec<usize>>,
 }
 
 /// The arguments that only give counters to `Random`.
@@ -161,9 +172,24 @@ impl Operands {
             bindings: Vec::new(),
             decls: String::new(),
             linear,
+            names: Names { params: "params".into(), suffix: String::new(), bindings: None },
         };
         this.bind(region, &used)?;
         Ok(this)
+    }
+
+    /// Makes the texts those of a part of a kernel: binding b is number `bindings[b]` there and holds u32, `Params` are `params`, and
+    /// `suffix` is after the names of functions and types.
+    pub fn join(&mut self, bindings: Vec<usize>, params: String, suffix: String) {
+        self.names = Names { params, suffix, bindings: Some(bindings) };
+    }
+
+    /// The word at `at` of binding `b`, of this storage type.
+    fn word(&self, b: usize, at: &str, ty: &str) -> String {
+        match &self.names.bindings {
+            None => format!("b{b}[{at}]"),
+            Some(numbers) => format!("bitcast<{ty}>(b{}[{at}])", numbers[b]),
+        }
     }
 
     /// Bindings, one per slot and storage type, in-place results among them.
@@ -332,7 +358,7 @@ impl Operands {
     }
 
     fn param(&self, r: usize, i: usize) -> String {
-        format!("params.args[{}].{}", 2 * r + i / 4, ["x", "y", "z", "w"][i % 4])
+        format!("{}.args[{}].{}", self.names.params, 2 * r + i / 4, ["x", "y", "z", "w"][i % 4])
     }
 
     /// The terms of coordinates times strides; `unit` is a dimension of step 1.
@@ -352,12 +378,18 @@ impl Operands {
         if terms.is_empty() { "0".into() } else { terms.join(" + ") }
     }
 
+    /// WGSL for the position in the original index space, from all coordinates; 0 if nobody draws random numbers there.
+    pub fn position(&self) -> String {
+        let terms = self.linear.iter().enumerate().map(|(d, s)| format!("c{d} * {s}u"));
+        if self.counters.is_empty() { "0u".into() } else { terms.collect::<Vec<_>>().join(" + ") }
+    }
+
     /// WGSL lines that set coordinates c{from}.. c{to-1} from the linear position `name`.
     pub fn coordinates(&self, name: &str, from: usize, to: usize) -> String {
         let mut text = String::new();
         let mut rest = name.to_string();
         for d in (from + 1..to).rev() {
-            let dim = format!("params.dims[{}].{}", d / 4, ["x", "y", "z", "w"][d % 4]);
+            let dim = format!("{}.dims[{}].{}", self.names.params, d / 4, ["x", "y", "z", "w"][d % 4]);
             let _ = writeln!(text, "    let c{d} = {rest} % {dim};\n    let q{d} = {rest} / {dim};");
             rest = format!("q{d}");
         }
@@ -373,10 +405,10 @@ impl Operands {
         match reader.binding {
             None => format!("i32({at})"),
             Some(b) => {
-                let word = format!("b{b}[u32({at})]");
-                let word =
-                    if reader.bitcast { format!("bitcast<{}>({word})", storage_type(reader.dtype)) } else { word };
-                expr::load(reader.dtype, &word)
+                let ty = storage_type(reader.dtype);
+                let word = self.word(b, &format!("u32({at})"), ty);
+                let cast = reader.bitcast && self.names.bindings.is_none();
+                expr::load(reader.dtype, &if cast { format!("bitcast<{ty}>({word})") } else { word })
             }
         }
     }
@@ -403,7 +435,8 @@ impl Operands {
     pub fn counter(&self, c: usize) -> String {
         let r = self.readers.len() + c;
         let word = |k: usize| {
-            format!("b{}[u32(params.args[{}].w + {k} * params.args[{}].x)]", self.counters[c].1, 2 * r + 1, 2 * r)
+            let at = format!("u32({} + {k} * {})", self.param(r, 7), self.param(r, 0));
+            self.word(self.counters[c].1, &at, "u32")
         };
         format!("vec4<u32>({}, {}, {}, {})", word(0), word(1), word(2), word(3))
     }
@@ -436,8 +469,9 @@ impl Operands {
             .map(|(o, &v)| format!("o{o}: {},", expr::value_type(graph.ty(v).dtype)))
             .collect();
         let values: Vec<&str> = wanted.iter().map(|v| bound[v].as_str()).collect();
+        let suffix = &self.names.suffix;
         Ok(format!(
-            "struct Results {{ {} }}\nfn body({}) -> Results {{\n{text}    return Results({});\n}}\n",
+            "struct Results{suffix} {{ {} }}\nfn body{suffix}({}) -> Results{suffix} {{\n{text}    return Results{suffix}({});\n}}\n",
             fields.join(" "),
             params.join(", "),
             values.join(", ")

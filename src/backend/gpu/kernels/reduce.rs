@@ -145,7 +145,7 @@ impl Fits {
 impl Layout {
     /// `walks`: neighbours along the reduced dimensions are neighbours in memory.
     fn choose(outs: usize, length: usize, walks: bool, fits: Fits, caps: &GpuCaps) -> Layout {
-        let (enough, least) = if caps.software() { (256, 256) } else { (1 << 15, 64) };
+        let enough = if caps.software() { 256 } else { 1 << 15 };
         let way = match (caps.wanted("reduce"), fits) {
             (Some("tree"), _) => Way::Tree,
             (Some("columns" | "wide_columns"), Fits { columns: Some(way), .. }) => way,
@@ -158,7 +158,11 @@ impl Layout {
         let wg = caps.tree_workgroup() as usize;
         let (parallel, shortest) = match way {
             Way::Tree => (outs * wg, 16 * wg),
-            Way::Serial | Way::Quads(_) | Way::Columns(..) => (outs / way.results(), least),
+            // On software adapters a second stage costs what folding some thousand neighbours does.
+            Way::Quads(_) if caps.software() => (outs, 4096),
+            Way::Serial | Way::Quads(_) | Way::Columns(..) => {
+                (outs / way.results(), if caps.software() { 256 } else { 64 })
+            }
         };
         let wanted = enough.div_ceil(parallel.max(1)).min(length / shortest).max(1);
         // At most 4096 partial results each, so that the second stage is short.
@@ -285,13 +289,7 @@ fn partial(ops: &Operands) -> String {
     let mut text = String::from("fn partial(o: u32, j: u32) -> T {\n");
     text += &ops.coordinates("o", 0, ops.kept);
     text += &ops.coordinates("j", ops.kept, rank);
-    let position = if ops.counters.is_empty() {
-        "0u".to_string()
-    } else {
-        let terms: Vec<String> = (0..rank).map(|d| format!("c{d} * {}u", ops.linear[d])).collect();
-        terms.join(" + ")
-    };
-    let mut args = vec![position];
+    let mut args = vec![ops.position()];
     args.extend((0..ops.readers.len()).map(|r| ops.value(r, &ops.address(r, ""))));
     args.extend((0..ops.counters.len()).map(|c| ops.counter(c)));
     let _ = writeln!(text, "    return body({}).o0;\n}}", args.join(", "));

@@ -330,3 +330,81 @@ pub(super) fn take_along() -> Vec<Region> {
 pub(super) fn scatter_add_along() -> Vec<Region> {
     vec![along(&[5, 7], &[5, 1], 1, true), along(&[5, 7], &[5, 12], 1, true), along(&[4, 6, 3], &[3, 9, 2], 1, true)]
 }
+
+/// The region with its slots counted from `base` on.
+fn moved(mut region: Region, base: u32) -> Region {
+    for arg in &mut region.args {
+        if let Source::Slot(s) = &mut arg.source {
+            s.0 += base;
+        }
+    }
+    region.outs.iter_mut().for_each(|o| o.slot.0 += base);
+    region
+}
+
+/// The region with its arguments and results in these slots.
+fn in_slots(mut region: Region, args: &[u32], outs: &[u32]) -> Region {
+    for (arg, &s) in region.args.iter_mut().zip(args) {
+        arg.source = Source::Slot(SlotId(s));
+    }
+    for (out, &s) in region.outs.iter_mut().zip(outs) {
+        out.slot = SlotId(s);
+    }
+    region
+}
+
+/// Regions to run one after the other: some that need each other's results, and the samples of the kernels that chains replace,
+/// five at a time.
+pub fn chains() -> Vec<Vec<Region>> {
+    let add = |n: &[usize], d: DType| {
+        map(&[(d, n), (F, n)], |_, a| vec![apply(Prim::Binary(Binary::Add), &[&apply(Prim::Cast(F), &[&a[0]]), &a[1]])])
+    };
+    let square = region(RegionKind::Reduce, &[(F, &[6, 20])], |_, a| {
+        let x = apply(Prim::Binary(Binary::Mul), &[&a[0], &a[0]]);
+        vec![apply(Prim::Reduce { op: ReduceOp::Sum, axes: vec![0, 1] }, &[&x])]
+    });
+    let root = map(&[(F, &[1])], |_, a| vec![apply(Prim::Unary(Unary::Sqrt), &[&a[0]])]);
+    let mut scaled =
+        map(&[(F, &[6, 20]), (F, &[6, 20])], |_, a| vec![apply(Prim::Binary(Binary::Mul), &[&a[0], &a[1]])]);
+    scaled.in_place[0] = Some(0);
+    let scaled = viewed(scaled, 1, View::contiguous(&[1, 1].into()).broadcast(&[6, 20].into()));
+    let columns = fold(ReduceOp::Sum, F, &[6, 20], &[0]);
+    let shifted = View { offset: 7, ..View::contiguous(&[6, 20].into()) };
+    let join = region(RegionKind::Concat, &[(F, &[2, 10]), (F, &[2, 1]), (F, &[2, 3])], |b, a| {
+        vec![b.apply(Prim::Concat { axis: 1 }, &[&a[0], &a[1], &a[2]])]
+    });
+    let turned = View::contiguous(&[10, 2].into()).permute(&[1, 0]);
+    let mut all = vec![
+        vec![
+            in_slots(add(&[6, 20], DType::I32), &[0, 1], &[2]),
+            in_slots(viewed(columns.clone(), 0, shifted), &[3], &[4]),
+            in_slots(columns, &[2], &[5]),
+            in_slots(square, &[2], &[6]),
+            in_slots(root, &[6], &[7]),
+            in_slots(scaled, &[2, 7], &[2]),
+            in_slots(viewed(join, 0, turned), &[5, 8, 9], &[10]),
+            // What an earlier one read is overwritten.
+            in_slots(add(&[6, 20], DType::I32), &[0, 2], &[1]),
+        ],
+        vec![
+            in_slots(fold(ReduceOp::Sum, F, &[70], &[0]), &[0], &[1]),
+            in_slots(fold(ReduceOp::Sum, F, &[20, 30], &[1]), &[2], &[3]),
+            in_slots(fold(ReduceOp::Max, DType::I32, &[2, 90], &[1]), &[4], &[5]),
+        ],
+    ];
+    let few = |r: &Region| {
+        let half = r.body.nodes.iter().any(|n| n.types.iter().any(|t| t.dtype == DType::F16));
+        let joins = r.kind == RegionKind::Pointwise && (0..r.outs.len()).any(|o| r.written(o).pieces.len() > 1);
+        let size = r.args.iter().map(|a| a.view.shape.elems()).max().unwrap_or(0);
+        !half && !joins && (1..1000).contains(&size)
+    };
+    let small: Vec<Region> = pointwise().into_iter().chain(reduce()).chain(concat()).filter(few).collect();
+    all.extend(small.chunks(5).map(|five| (0..).zip(five).map(|(i, r)| moved(r.clone(), 50 * i)).collect()));
+    all
+}
+
+/// A sum of this many elements from one slot to another.
+#[cfg(test)]
+pub(super) fn far(n: usize, from: u32, to: u32) -> Region {
+    in_slots(map(&[(F, &[n])], |_, a| vec![apply(Prim::Unary(Unary::Neg), &[&a[0]])]), &[from], &[to])
+}
