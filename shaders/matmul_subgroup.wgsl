@@ -48,7 +48,7 @@ fn main(
     out1[$hu * LANES + $iu] = c$h_$i_1;
     //%end
     //%end
-    for (var r = 0u; r < ROWS; r++) {
+    for (var r = 0u; r < params.gemm.results; r++) {
         store4(at, row + r, col, out0[r]);
         store4(at, row + r, col + LANES * 4u, out1[r]);
     }
