@@ -1,6 +1,6 @@
 // Product without workgroup memory: each invocation computes ROWS x (COLS vec4) elements from its own loads. Invocations are
 // numbered along the columns, then the splits of k, then the rows, so narrow results still fill a workgroup.
-// From the header: WG, ROWS, COLS, SOFTWARE (see Gemm.results), a_line/a_load (4 along k), b_cols/b_block (4 x 4), row_at, put4.
+// From the header: WG, ROWS, COLS, a_line/a_load (4 along k), b_cols/b_block (4 x 4), row_at, put4.
 
 @compute @workgroup_size(WG)
 fn main(
@@ -43,8 +43,7 @@ fn main(
     result[$iu * COLS + $ju] = c$i_$j;
     //%end
     //%end
-    let count = select(ROWS * COLS, params.gemm.results, SOFTWARE);
-    for (var e = 0u; e < count; e++) {
+    for (var e = 0u; e < ROWS * COLS; e++) {
         store4(at, row + e / COLS, col + (e % COLS) * 4u, result[e]);
     }
 }

@@ -79,7 +79,7 @@ fn main(
     //%end
     //%end
     let col = at.col * (COLS * LANES) + lane * EACH;
-    let rows = min(g.results, g.m - row);
+    let rows = min(g.rows, g.m - row);
     for (var r = 0u; r < rows; r++) {
         let to = row_at(at, row + r);
         //%repeat q FOURS

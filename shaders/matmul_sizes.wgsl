@@ -15,9 +15,9 @@ struct Gemm {
     // Sizes of the two inner batch dimensions.
     batch1: u32,
     batch2: u32,
-    // How many results an invocation copies to where a loop can index them. Bounds of such loops on software adapters: what compilers
-    // know they write out, the epilogue in each copy, and then compile for seconds (Mesa 25).
-    results: u32,
+    // Rows of a tile, for loops over results on software adapters: bounds that compilers know they write out, with the epilogue in each
+    // copy, and then compile for seconds (Mesa 25).
+    rows: u32,
 }
 
 // A strided view over five coordinates: (b0, b1, b2, m, n) of a product, (image, channel, z, y, x) of a convolution.

@@ -48,7 +48,8 @@ fn main(
     out1[$hu * LANES + $iu] = c$h_$i_1;
     //%end
     //%end
-    for (var r = 0u; r < params.gemm.results; r++) {
+    let rows = min(params.gemm.rows, params.gemm.m - row);
+    for (var r = 0u; r < rows; r++) {
         store4(at, row + r, col, out0[r]);
         store4(at, row + r, col + LANES * 4u, out1[r]);
     }

@@ -173,7 +173,7 @@ fn the_command_measures_a_run_and_training_reads_what_it_wrote() {
     assert!(good, "{err}");
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     let regions = report["regions"].as_array().unwrap();
-    assert!(regions.len() > 8, "{} regions", regions.len());
+    assert!(regions.len() >= 5, "{} regions", regions.len());
     for region in regions {
         let rows = region["variants"]["rows"].as_array().unwrap();
         assert!(rows.len() > 1 && rows.iter().filter(|r| r["built_in"] == true).count() == 1, "{region}");

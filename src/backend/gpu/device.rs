@@ -93,6 +93,14 @@ pub(super) struct Device {
     pub(super) fault: Fault,
     /// Nanoseconds per timestamp tick, or `None` without timestamps.
     pub(super) tick: Option<f32>,
+    adapter: wgpu::Adapter,
+}
+
+impl Device {
+    /// Another device of the same adapter.
+    pub(super) fn again(&self) -> Result<Device> {
+        connect(self.adapter.clone(), self.info.clone(), self.caps.clone())
+    }
 }
 
 fn caps_of(adapter: &wgpu::Adapter) -> GpuCaps {
@@ -202,6 +210,12 @@ pub(super) fn open(request: &Request) -> Result<Device> {
     let mut found = enumerate();
     let listed: Vec<Adapter> = found.iter().map(|(_, a)| a.clone()).collect();
     let (adapter, chosen) = found.swap_remove(choose(request, &listed)?);
+    let software = chosen.class == AdapterClass::Software;
+    let info = DeviceInfo { kind: BackendKind::Gpu, name: chosen.name, driver: chosen.driver, software };
+    connect(adapter, info, chosen.caps)
+}
+
+fn connect(adapter: wgpu::Adapter, info: DeviceInfo, caps: GpuCaps) -> Result<Device> {
     let wanted = wgpu::Features::SUBGROUP
         | wgpu::Features::TIMESTAMP_QUERY
         | wgpu::Features::SHADER_F16
@@ -213,7 +227,7 @@ pub(super) fn open(request: &Request) -> Result<Device> {
         ..Default::default()
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&desc))
-        .map_err(|e| Error::device(&chosen.name, format!("could not be opened: {e}")))?;
+        .map_err(|e| Error::device(&info.name, format!("could not be opened: {e}")))?;
     let fault = Fault::default();
     let (lost, uncaptured) = (fault.clone(), fault.clone());
     device.set_device_lost_callback(move |reason, text| {
@@ -222,10 +236,8 @@ pub(super) fn open(request: &Request) -> Result<Device> {
         }
     });
     device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| uncaptured.set(format!("reported an error: {e}"))));
-    let software = chosen.class == AdapterClass::Software;
     let tick = device.features().contains(wgpu::Features::TIMESTAMP_QUERY).then(|| queue.get_timestamp_period());
-    let info = DeviceInfo { kind: BackendKind::Gpu, name: chosen.name, driver: chosen.driver, software };
-    Ok(Device { device, queue, info, caps: chosen.caps, fault, tick: tick.filter(|&t| t > 0.0) })
+    Ok(Device { device, queue, info, caps, fault, tick: tick.filter(|&t| t > 0.0), adapter })
 }
 
 #[cfg(test)]

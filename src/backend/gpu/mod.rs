@@ -15,6 +15,7 @@ pub mod recording;
 #[cfg(test)]
 mod tests;
 pub mod tuning;
+mod warm;
 
 pub use caps::{AdapterClass, GpuCaps};
 pub use device::{Adapter, Request, adapters, choose};

@@ -4,7 +4,7 @@ use crate::backend::gpu::device::Device;
 use crate::backend::gpu::kernels::{Bind, KernelCall, Mutation};
 use crate::config::config;
 use crate::error::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 type Access = (bool, bool);
 /// Text and overrides (as bits).
 type Key = (Arc<str>, Vec<(&'static str, u64)>);
+
+fn key(call: &KernelCall) -> Key {
+    (call.source.clone(), call.overrides.iter().map(|&(n, v)| (n, v.to_bits())).collect())
+}
 
 /// A compiled kernel.
 pub(super) struct Pipeline {
@@ -52,10 +56,20 @@ impl Pipelines {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Of these calls one for each pipeline that is not made yet; none where texts have faults.
+    pub(super) fn missing<'a, T>(&self, calls: &[&'a T], call: impl Fn(&T) -> &KernelCall) -> Vec<&'a T> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = HashSet::new();
+        let new = |c: &&&'a T| {
+            let key = key(call(c));
+            self.mutation.is_none() && !made.contains_key(&key) && seen.insert(key)
+        };
+        calls.iter().filter(new).copied().collect()
+    }
+
     /// The pipeline of a call; made at the first request.
     pub(super) fn get(&self, device: &Device, call: &KernelCall) -> Result<Arc<Pipeline>> {
-        let overrides = call.overrides.iter().map(|&(n, v)| (n, v.to_bits())).collect();
-        let key: Key = (call.source.clone(), overrides);
+        let key = key(call);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(p) = made.get(&key) {
             return Ok(p.clone());

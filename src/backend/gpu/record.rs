@@ -9,7 +9,7 @@ use crate::backend::gpu::kernels::launches::{Launch, launches};
 use crate::backend::gpu::kernels::{self, Bind, Grid, KernelCall, candidates};
 use crate::backend::gpu::pipelines::{Pipeline, Pipelines};
 use crate::backend::gpu::recording::Recording;
-use crate::backend::gpu::{buffers, profile};
+use crate::backend::gpu::{buffers, profile, warm};
 use crate::backend::{BufferId, Executable, KernelTime, Pending, Work};
 use crate::config::config;
 use crate::error::{Error, Result};
@@ -72,20 +72,20 @@ fn budget(class: AdapterClass) -> f64 {
 }
 
 /// A region's calls with what its bindings name.
-struct Prepared {
-    call: KernelCall,
-    bound: Vec<Bound>,
+pub(super) struct Prepared {
+    pub(super) call: KernelCall,
+    pub(super) bound: Vec<Bound>,
 }
 
 /// What is bound at one binding.
 #[derive(PartialEq)]
-enum Bound {
+pub(super) enum Bound {
     Buffer(wgpu::Buffer),
     Image(wgpu::TextureView),
 }
 
 impl Bound {
-    fn resource(&self) -> wgpu::BindingResource<'_> {
+    pub(super) fn resource(&self) -> wgpu::BindingResource<'_> {
         match self {
             Bound::Buffer(b) => b.as_entire_binding(),
             Bound::Image(v) => wgpu::BindingResource::TextureView(v),
@@ -279,6 +279,7 @@ fn finish(device: &Device, pipelines: &Pipelines, ready: Vec<Result<Prepared, It
     if !bytes.is_empty() {
         device.queue.write_buffer(&params, 0, &bytes);
     }
+    warm::compile(device, pipelines, &ready.iter().flatten().collect::<Vec<_>>())?;
     let mut items = Vec::with_capacity(ready.len());
     for (item, offset) in ready.into_iter().zip(offsets) {
         let Prepared { call, bound } = match item {

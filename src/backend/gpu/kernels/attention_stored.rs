@@ -342,7 +342,7 @@ impl Part {
             tiles: (tiles_m * tiles_n * call.heads()) as u32,
             batch1: call.sizes[0] as u32,
             batch2: call.sizes[1] as u32,
-            results: self.frame.results(caps) as u32,
+            rows: rows as u32,
         }
     }
 

@@ -81,13 +81,6 @@ impl Frame {
             Frame::Direct(rows, cols) => (rows as usize, 4 * cols as usize),
         }
     }
-    /// What an invocation copies to where a loop can index it: rows, or vectors of `Direct`.
-    pub fn results(self, caps: &GpuCaps) -> usize {
-        match self {
-            Frame::Direct(rows, cols) => (rows * cols) as usize,
-            Frame::Packed(_) | Frame::Tiled(_) | Frame::Subgroup(_) => self.tile(caps).0,
-        }
-    }
     /// k advances by this.
     pub fn depth(self) -> usize {
         if matches!(self, Frame::Tiled(_)) { 16 } else { 4 }

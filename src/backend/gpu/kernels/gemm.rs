@@ -22,7 +22,7 @@ pub(super) struct Gemm {
     pub tiles: u32,
     pub batch1: u32,
     pub batch2: u32,
-    pub results: u32,
+    pub rows: u32,
 }
 
 /// The WGSL struct `Strided`: offset and up to five strides.
@@ -103,7 +103,7 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
         tiles: tiles as u32,
         batch1: p.batch[0] as u32,
         batch2: p.batch[1] as u32,
-        results: frame.results(caps) as u32,
+        rows: rows as u32,
     };
     (p.set)(&mut p.params, gemm);
     let params = Params::of(&p.params);
@@ -165,9 +165,6 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
             .header("fn row_at(at: Place, m: u32) -> Row {\n    return row_of(at.batch, m);\n}")
             .header(p.epilogue.puts(fours));
         bindings.extend(binds);
-    }
-    if let Frame::Direct(..) = frame {
-        shader = shader.header(format!("const SOFTWARE: bool = {};", caps.software()));
     }
     let (text, counts, groups) = match frame {
         Frame::Packed(_) => {
