@@ -23,30 +23,28 @@ fn hot_kernels_fit_real_chips() {
         };
         let chip = tool::Chip::open(driver, name).unwrap();
         let mut seen = BTreeSet::new();
-        for workload in kiln::bench::all() {
-            for call in tool::calls(&workload, &device) {
-                if !seen.insert((call.source.clone(), format!("{:?}", call.overrides))) {
-                    continue;
+        for (workload, call) in tool::all(&device) {
+            if !seen.insert((call.source.clone(), format!("{:?}", call.overrides))) {
+                continue;
+            }
+            let f = chip.compile(&call).unwrap();
+            let row = tool::row(title, &workload, &call, &f);
+            count += 1;
+            if f.spilled + f.scratch > 0 {
+                wrong.push(format!("spills: {row}"));
+            }
+            if title.starts_with("navi") && f.waves < 4 {
+                wrong.push(format!("fewer than 4 waves: {row}"));
+            }
+            if workload == "matmul_1024" {
+                if !call.variant.starts_with("tiled") {
+                    wrong.push(format!("not a GPU's kernel: {row}"));
                 }
-                let f = chip.compile(&call).unwrap();
-                let row = tool::row(title, &workload.name, &call, &f);
-                count += 1;
-                if f.spilled + f.scratch > 0 {
-                    wrong.push(format!("spills: {row}"));
+                if f.fma.is_none_or(|share| share < 70.0) {
+                    wrong.push(format!("less than 70 % multiply-adds: {row}"));
                 }
-                if title.starts_with("navi") && f.waves < 4 {
-                    wrong.push(format!("fewer than 4 waves: {row}"));
-                }
-                if workload.name == "matmul_1024" {
-                    if !call.variant.starts_with("tiled") {
-                        wrong.push(format!("not a GPU's kernel: {row}"));
-                    }
-                    if f.fma.is_none_or(|share| share < 70.0) {
-                        wrong.push(format!("less than 70 % multiply-adds: {row}"));
-                    }
-                    if f.loads[0] + f.loads[1] > 0 || f.loads[2] == 0 {
-                        wrong.push(format!("loads of fewer than 16 bytes: {row}"));
-                    }
+                if f.loads[0] + f.loads[1] > 0 || f.loads[2] == 0 {
+                    wrong.push(format!("loads of fewer than 16 bytes: {row}"));
                 }
             }
         }

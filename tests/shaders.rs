@@ -20,6 +20,7 @@ fn capabilities(kernel: &KernelInfo) -> Vec<GpuCaps> {
                 max_storage_buffers: 31,
                 f16: true,
                 int64: subgroups != Some((4, 4)),
+                coherent: subgroups.is_some(),
                 ..GpuCaps::sample(class, subgroups)
             };
             all.push(caps.clone());
@@ -74,7 +75,10 @@ fn parse(call: &KernelCall) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(&call.source).map_err(|e| e.emit_to_string(&call.source))?;
     let info = Validator::new(
         ValidationFlags::all(),
-        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_INT64,
+        Capabilities::SUBGROUP
+            | Capabilities::SHADER_FLOAT16
+            | Capabilities::SHADER_INT64
+            | Capabilities::MEMORY_DECORATION_COHERENT,
     )
     .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
     .subgroup_operations(naga::valid::SubgroupOperationSet::all())

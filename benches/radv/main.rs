@@ -24,19 +24,14 @@ fn main() {
         };
         let device = tool::Paper::new(AdapterClass::Discrete);
         let mut seen = BTreeSet::new();
-        for workload in kiln::bench::all().iter().filter(|w| w.name.contains(&filter)) {
-            for call in tool::calls(workload, &device) {
-                if !seen.insert((call.source.clone(), format!("{:?}", call.overrides))) {
-                    continue;
-                }
-                match chip.compile(&call) {
-                    Ok(figures) => println!("{}", tool::row(title, &workload.name, &call, &figures)),
-                    Err(e) => {
-                        println!(
-                            "| {title} | {} | {} {}: {e} | | | | | | | | |",
-                            workload.name, call.label, call.variant
-                        )
-                    }
+        for (workload, call) in tool::all(&device).into_iter().filter(|(name, _)| name.contains(&filter)) {
+            if !seen.insert((call.source.clone(), format!("{:?}", call.overrides))) {
+                continue;
+            }
+            match chip.compile(&call) {
+                Ok(figures) => println!("{}", tool::row(title, &workload, &call, &figures)),
+                Err(e) => {
+                    println!("| {title} | {workload} | {} {}: {e} | | | | | | | | |", call.label, call.variant)
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! Nothing runs.
 
 use ash::vk;
+use kiln::backend::gpu::kernels::launches::{self, Launch};
 use kiln::backend::gpu::kernels::{self, Bind, KernelCall};
 use kiln::backend::gpu::{AdapterClass, GpuCaps};
 use kiln::ir::{Call, OutputKind, Type};
@@ -45,7 +46,7 @@ impl Paper {
     pub fn new(class: AdapterClass) -> Paper {
         let caps = GpuCaps::sample(class, Some((32, 64)));
         let large = GpuCaps { workgroup_bytes: 32 << 10, max_storage_buffers: 31, max_invocations: 1024, ..caps };
-        Paper(GpuCaps { max_binding_bytes: 2 << 30, max_workgroup_size: [1024, 1024, 64], ..large })
+        Paper(GpuCaps { coherent: true, max_binding_bytes: 2 << 30, max_workgroup_size: [1024, 1024, 64], ..large })
     }
 }
 
@@ -66,7 +67,7 @@ impl Caps for Paper {
 }
 
 /// The kernel calls of a workload of `kiln bench` on this device.
-pub fn calls(workload: &bench::Workload, device: &Paper) -> Vec<KernelCall> {
+fn calls(workload: &bench::Workload, device: &Paper) -> Vec<KernelCall> {
     let b = Builder::new();
     let inputs: Vec<_> =
         workload.inputs.iter().enumerate().map(|(i, s)| b.feed(format!("{i}"), DType::F32, s)).collect();
@@ -79,6 +80,27 @@ pub fn calls(workload: &bench::Workload, device: &Paper) -> Vec<KernelCall> {
         Step::Copy { .. } => None,
     });
     regions.flat_map(|r| kernels::select(r, &device.0).unwrap()).collect()
+}
+
+/// The workloads of `kiln bench` with their calls on this device, and launches that several small regions share.
+pub fn all(device: &Paper) -> Vec<(String, KernelCall)> {
+    let workloads = bench::all();
+    let named = |w: &bench::Workload| calls(w, device).into_iter().map(|c| (w.name.to_string(), c)).collect::<Vec<_>>();
+    let chains = chains(device).into_iter().map(|c| ("small regions".to_string(), c));
+    workloads.iter().flat_map(named).chain(chains).collect()
+}
+
+fn chains(device: &Paper) -> Vec<KernelCall> {
+    let mut calls = Vec::new();
+    for regions in kernels::samples::chains().iter().take(2) {
+        let work: Vec<_> = regions.iter().map(launches::work_of).collect();
+        for launch in launches::launches(&work, &device.0).unwrap() {
+            if let Launch::Chain(_, call) = launch {
+                calls.push(*call);
+            }
+        }
+    }
+    calls
 }
 
 /// The driver's description, if RADV is installed, and its library.

@@ -1,4 +1,4 @@
-// The only tree reductions over f32. The kernel declares `WG`, the number of invocations of a workgroup (a power of
+// Tree reductions over f32. The kernel declares `WG`, the number of invocations of a workgroup (a power of
 // two), and calls these in uniform control flow; every invocation gets the result. `lane` is local_invocation_index.
 
 var<workgroup> tree: array<f32, WG>;

@@ -1,5 +1,6 @@
 //! `kiln tune`: measures the variants of each kernel for the programs of presets and run files, and keeps the fastest.
 
+use crate::backend::gpu::kernels::candidates::key;
 use crate::backend::gpu::kernels::launches;
 use crate::backend::gpu::tuning::{self, Entry, Tuning};
 use crate::backend::{Device, Program};
@@ -69,10 +70,12 @@ pub fn run(args: &TuneArgs) -> Result<Outcome> {
         };
         let mut trainer = task.trainer(&config, &device)?;
         let programs: Vec<&Program> = trainer.prepare_all(&task.train.data.fields(), config.batch)?;
-        let mut regions = variants::regions(&programs, gpu);
-        regions.retain(|r| !launches::small(r, gpu.gpu_caps()));
-        say(format!("{name}: {} regions with several variants", regions.len()));
-        for region in regions {
+        let regions = variants::regions(&programs, gpu);
+        // What a chain can take along has no variants; an older pick would keep it out.
+        let (small, large): (Vec<_>, Vec<_>) = regions.into_iter().partition(|r| launches::small(r, gpu.gpu_caps()));
+        small.iter().for_each(|r| file.remove(&key(r)));
+        say(format!("{name}: {} regions with several variants", large.len()));
+        for region in large {
             let v = variants::measure(gpu, region, &effort)?;
             if !seen.insert(v.region.clone()) {
                 continue;

@@ -43,6 +43,8 @@ pub struct GpuCaps {
     pub f16: bool,
     /// True if shaders may use u64.
     pub int64: bool,
+    /// True if a buffer can be declared `@coherent`.
+    pub coherent: bool,
     /// Variants that a test or a measurement wants for all regions instead of the default: kernel stem -> variant.
     pub variants: BTreeMap<String, String>,
     /// What a tuning file wants for single regions.
@@ -64,6 +66,7 @@ impl GpuCaps {
             image_rows: 8192,
             f16: false,
             int64: false,
+            coherent: false,
             variants: BTreeMap::new(),
             picks: Arc::default(),
         }

@@ -129,6 +129,7 @@ fn caps_of(adapter: &wgpu::Adapter) -> GpuCaps {
         image_rows: limits.max_texture_dimension_2d,
         f16: features.contains(wgpu::Features::SHADER_F16),
         int64: features.contains(wgpu::Features::SHADER_INT64),
+        coherent: features.contains(wgpu::Features::MEMORY_DECORATION_COHERENT),
         variants: Default::default(),
         picks: Default::default(),
     }
@@ -219,7 +220,8 @@ fn connect(adapter: wgpu::Adapter, info: DeviceInfo, caps: GpuCaps) -> Result<De
     let wanted = wgpu::Features::SUBGROUP
         | wgpu::Features::TIMESTAMP_QUERY
         | wgpu::Features::SHADER_F16
-        | wgpu::Features::SHADER_INT64;
+        | wgpu::Features::SHADER_INT64
+        | wgpu::Features::MEMORY_DECORATION_COHERENT;
     let desc = wgpu::DeviceDescriptor {
         label: Some("kiln"),
         required_features: adapter.features() & wanted,

@@ -1,6 +1,7 @@
 //! Runs single regions on a backend, with data made for them: for the device tests of kernels, and of their mutations.
 
 use super::kernels::Mutation;
+use super::kernels::launches::{launches, work_of};
 use super::{Gpu, Request, adapters};
 use crate::backend::reference::Reference;
 use crate::backend::{Backend, BufferId, Work};
@@ -212,18 +213,26 @@ pub(crate) fn caught(gpu: &Gpu, mutation: Mutation, samples: &[Region]) -> bool 
     samples.iter().any(|r| disagreement(&broken, r).is_some())
 }
 
-/// Runs regions in order on the device and on the reference; the first disagreement. Those that a chain can take are one launch.
-pub(crate) fn chain_disagreement(gpu: &Gpu, regions: &[Region]) -> Option<String> {
+/// Data for all regions: of a slot what the first that reads it wants.
+pub(crate) fn memory(regions: &[Region]) -> Memory {
     let mut memory = Memory::new();
     for region in regions {
         for (slot, words) in data(region) {
             memory.entry(slot).or_insert(words);
         }
     }
+    memory
+}
+
+/// Runs regions in order on the device and on the reference; the first disagreement, of the number of launches too.
+pub(crate) fn chain_disagreement(gpu: &Gpu, regions: &[Region]) -> Option<String> {
+    let memory = memory(regions);
     let want = run_all(&Reference::new(), regions, &memory).expect("the reference takes every sample").0;
+    let work: Vec<Work> = regions.iter().map(work_of).collect();
+    let launched = launches(&work, gpu.gpu_caps()).map_or(0, |l| l.len());
     let got = match run_all(gpu, regions, &memory) {
-        Ok((got, 1)) => got,
-        Ok((_, n)) => return Some(format!("{n} launches")),
+        Ok((got, n)) if n == launched => got,
+        Ok((_, n)) => return Some(format!("{n} launches instead of {launched}")),
         Err(e) => return Some(e.to_string()),
     };
     let mut at = 0;

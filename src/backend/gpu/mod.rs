@@ -94,6 +94,18 @@ impl Gpu {
         Gpu { shared: self.shared.clone(), pipelines, caps: self.caps.clone() }
     }
 
+    /// This device with nothing compiled yet and so many others to help with compiling. Shares memory with `self`.
+    #[cfg(test)]
+    pub(crate) fn helped(&self, most: usize) -> Gpu {
+        Gpu { shared: self.shared.clone(), pipelines: Arc::new(Pipelines::helped(most)), caps: self.caps.clone() }
+    }
+
+    /// Kernels that others have compiled.
+    #[cfg(test)]
+    pub(crate) fn compiled_elsewhere(&self) -> usize {
+        self.pipelines.help.compiled.load(Ordering::Relaxed)
+    }
+
     /// This device with these picks for single regions in place of what it had. Shares memory and pipelines with `self`.
     pub fn with_picks(&self, picks: Picks) -> Gpu {
         let caps = GpuCaps { picks: Arc::new(picks), ..self.caps.clone() };

@@ -2,6 +2,7 @@
 
 use crate::backend::gpu::device::Device;
 use crate::backend::gpu::kernels::{Bind, KernelCall, Mutation};
+use crate::backend::gpu::warm::Help;
 use crate::config::config;
 use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
@@ -29,6 +30,7 @@ pub(super) struct Pipelines {
     made: Mutex<HashMap<Key, Arc<Pipeline>>>,
     layouts: Mutex<HashMap<(Vec<Access>, u64), wgpu::BindGroupLayout>>,
     mutation: Option<Mutation>,
+    pub(super) help: Help,
 }
 
 /// The type of a storage binding.
@@ -49,6 +51,12 @@ impl Pipelines {
     /// Pipelines whose texts have this fault.
     pub(super) fn mutated(mutation: Mutation) -> Pipelines {
         Pipelines { mutation: Some(mutation), ..Default::default() }
+    }
+
+    /// No pipelines yet, and others' help from the first one on.
+    #[cfg(test)]
+    pub(super) fn helped(most: usize) -> Pipelines {
+        Pipelines { help: Help::new(std::time::Duration::ZERO, most), ..Default::default() }
     }
 
     /// Number of pipelines so far.

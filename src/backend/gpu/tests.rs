@@ -113,6 +113,31 @@ fn chains() {
     assert!(missed.is_empty(), "no sample notices {missed:?}");
 }
 
+/// Several kernels of one program, compiled on the device and by two others, or by nobody beforehand.
+#[test]
+fn what_other_devices_compile_is_the_same() {
+    let Some(gpu) = device() else { return skip() };
+    let off = [("chain".to_string(), "off".to_string())];
+    let regions = kernels::samples::chains().swap_remove(3);
+    let work: Vec<_> = regions.iter().map(kernels::launches::work_of).collect();
+    let memory = harness::memory(&regions);
+    let want = harness::run_all(&crate::backend::reference::Reference::new(), &regions, &memory).expect("runs").0;
+    for most in [0, 2] {
+        let helped = gpu.helped(most).with_variants(off.clone().into());
+        let (got, launches) = harness::run_all(&helped, &regions, &memory).expect("compiles and runs");
+        assert_eq!(launches, work.len(), "most {most}");
+        let mut at = 0;
+        for region in &regions {
+            let outs = at..at + region.outs.len();
+            at = outs.end;
+            assert_eq!(harness::compare(region, &got[outs.clone()], &want[outs]), None);
+        }
+        assert!(helped.pipelines() >= 3, "{} pipelines", helped.pipelines());
+        let lavapipe = gpu.info().driver.contains("llvmpipe");
+        assert_eq!(helped.compiled_elsewhere() > 0, lavapipe && most > 0, "most {most}");
+    }
+}
+
 #[test]
 fn every_mutation_is_caught() {
     let Some(gpu) = device() else { return skip() };

@@ -1,25 +1,47 @@
 //! Compiling on all cores. Lavapipe compiles a kernel when it is first launched, on the one thread of a device's queue: most of a cold
-//! start, on one core. Here the kernels of a program are launched once over no workgroups, each on the device itself or, once one of
-//! them has taken long, on further devices of the same adapter, whichever is free; what those compile reaches the device itself
-//! through the driver's cache on disk. Without that cache (`MESA_SHADER_CACHE_DISABLE`) it is compiled once more.
+//! start, on one core. Here the kernels of a program are launched once over no workgroups, on the device itself or, once one of them
+//! has taken long, on further devices of the same adapter, whichever is free; what those compile reaches the device itself through
+//! the driver's cache on disk. Where that cache is off, the first program tells, and later ones are compiled by the device alone.
 
 use super::buffers;
 use super::caps::AdapterClass;
 use super::device::Device;
 use super::kernels::IMAGE_WIDTH;
-use super::pipelines::Pipelines;
+use super::pipelines::{Pipeline, Pipelines};
 use super::record::{Bound, Prepared};
 use crate::error::{Error, Result};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use wgpu::util::DeviceExt;
 
-/// Longer than a kernel takes that the driver has in its cache.
-const COLD: Duration = Duration::from_millis(15);
-/// Most devices, the one that will run the kernels among them.
-const MOST: usize = 4;
+/// When other devices help.
+#[derive(Debug)]
+pub(super) struct Help {
+    /// They do once a first launch has taken longer than this: than the driver takes to read what it has in its cache.
+    cold: Duration,
+    /// Most of them.
+    most: usize,
+    /// The driver has no cache that they could share.
+    useless: AtomicBool,
+    /// Kernels that they have compiled.
+    pub(super) compiled: AtomicUsize,
+}
+
+impl Help {
+    pub(super) fn new(cold: Duration, most: usize) -> Help {
+        Help { cold, most, useless: AtomicBool::new(false), compiled: AtomicUsize::new(0) }
+    }
+}
+
+impl Default for Help {
+    fn default() -> Help {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Help::new(Duration::from_millis(15), cores.min(4) - 1)
+    }
+}
 
 /// True if the adapter compiles at the first launch and keeps what it compiled on disk.
 fn lazy(device: &Device) -> bool {
@@ -29,64 +51,92 @@ fn lazy(device: &Device) -> bool {
 /// Makes the pipelines of these calls as far as they are new, compiled to the end.
 pub(super) fn compile(device: &Device, pipelines: &Pipelines, calls: &[&Prepared]) -> Result<()> {
     let mut new = pipelines.missing(calls, |p| &p.call);
+    let help = &pipelines.help;
     if !lazy(device) || new.len() < 3 {
         return Ok(());
     }
     // The shortest text tells whether the cache is cold; the longest come next, so that all devices end together.
     new.sort_by_key(|p| std::cmp::Reverse(p.call.source.len()));
     new.rotate_right(1);
-    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let next = AtomicUsize::new(0);
-    let take = || new.get(next.fetch_add(1, Ordering::Relaxed)).copied();
-    thread::scope(|scope| {
-        let mut alone = true;
-        while let Some(call) = take() {
-            let start = Instant::now();
-            launch(device, pipelines, call)?;
-            if alone && start.elapsed() > COLD {
+    let take = || new.get(next.fetch_add(1, Relaxed)).copied();
+    let elsewhere = Mutex::new(Vec::new());
+    let result = thread::scope(|scope| {
+        let mut alone = !help.useless.load(Relaxed);
+        while let Some(p) = take() {
+            let taken = first_launch(device, &*pipelines.get(device, &p.call)?, p, Own::Yes).inspect_err(|_| {
+                // Nobody needs the rest.
+                next.store(new.len(), Relaxed);
+            })?;
+            if alone && taken > help.cold {
                 alone = false;
-                for _ in 1..cores.min(MOST) {
-                    scope.spawn(|| help(device, &take));
+                for _ in 0..help.most {
+                    // A thread that the system refuses is help that does not come.
+                    let _ = thread::Builder::new().spawn_scoped(scope, || assist(device, &take, &elsewhere));
                 }
             }
         }
         Ok(())
-    })
+    });
+    result?;
+    let elsewhere = elsewhere.into_inner().unwrap_or_else(PoisonError::into_inner);
+    help.compiled.fetch_add(elsewhere.len(), Relaxed);
+    for (p, there) in elsewhere {
+        let here = first_launch(device, &*pipelines.get(device, &p.call)?, p, Own::Yes)?;
+        if here > help.cold && here > there / 2 {
+            help.useless.store(true, Relaxed);
+            break;
+        }
+    }
+    Ok(())
 }
 
-/// Compiles what is left on a device of its own. What goes wrong here goes wrong again, and is told, where the kernel is needed.
-fn help<'a>(device: &Device, take: &dyn Fn() -> Option<&'a Prepared>) {
+/// Compiles what is left on a device of its own, and tells what it was and how long it took. What goes wrong here goes wrong again, and
+/// is told, where the kernel is needed.
+fn assist<'a>(
+    device: &Device,
+    take: &dyn Fn() -> Option<&'a Prepared>,
+    elsewhere: &Mutex<Vec<(&'a Prepared, Duration)>>,
+) {
     let Ok(other) = device.again() else { return };
     let pipelines = Pipelines::default();
-    while let Some(call) = take() {
-        if launch(&other, &pipelines, call).is_err() {
-            return;
+    while let Some(p) = take() {
+        let taken = pipelines.get(&other, &p.call).and_then(|pipeline| first_launch(&other, &pipeline, p, Own::No));
+        match taken {
+            Ok(taken) => elsewhere.lock().unwrap_or_else(PoisonError::into_inner).push((p, taken)),
+            Err(_) => return,
         }
     }
 }
 
-/// Launches a kernel over no workgroups and waits until it is compiled. Lavapipe compiles for textures whose height is a power of two or
-/// is not, and for values of `Params` that bound loops; else the memory has no meaning.
-fn launch(device: &Device, pipelines: &Pipelines, Prepared { call, bound }: &Prepared) -> Result<()> {
-    let pipeline = pipelines.get(device, call)?;
-    let mut memory = Vec::with_capacity(call.bindings.len() + 1);
-    for bound in bound {
-        memory.push(match bound {
+/// Whether the memory of a call is this device's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Yes,
+    No,
+}
+
+/// Launches a kernel over no workgroups and waits until it is compiled; how long that took. Lavapipe compiles for textures whose height is
+/// a power of two or is not, and for values of `Params` that bound loops; what else lies in memory does not matter.
+fn first_launch(device: &Device, pipeline: &Pipeline, p: &Prepared, own: Own) -> Result<Duration> {
+    let usage = wgpu::BufferUsages::UNIFORM;
+    let params = wgpu::util::BufferInitDescriptor { label: Some("params"), contents: &p.call.params.bytes, usage };
+    let params = device.device.create_buffer_init(&params);
+    let other = |bound: &Bound| {
+        Ok(match bound {
             Bound::Image(view) => {
                 let rows = if view.texture().height().is_power_of_two() { 1 } else { 3 };
                 Bound::Image(buffers::image(device, rows * u64::from(IMAGE_WIDTH))?)
             }
             Bound::Buffer(_) => Bound::Buffer(buffers::storage(device, "nothing", 0)?),
-        });
-    }
-    let usage = wgpu::BufferUsages::UNIFORM;
-    let params = wgpu::util::BufferInitDescriptor { label: Some("params"), contents: &call.params.bytes, usage };
-    memory.push(Bound::Buffer(device.device.create_buffer_init(&params)));
-    let entries: Vec<_> = (0..)
-        .zip(memory.iter().map(Bound::resource))
-        .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
-        .collect();
-    let desc = wgpu::BindGroupDescriptor { label: Some("nothing"), layout: &pipeline.layout, entries: &entries };
+        })
+    };
+    let others = p.bound.iter().filter(|_| own == Own::No).map(other).collect::<Result<Vec<_>>>()?;
+    let bound = if own == Own::Yes { &p.bound } else { &others };
+    let resources = bound.iter().map(Bound::resource).chain([params.as_entire_binding()]);
+    let entries: Vec<_> =
+        (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
+    let desc = wgpu::BindGroupDescriptor { label: Some(p.call.label), layout: &pipeline.layout, entries: &entries };
     let group = device.device.create_bind_group(&desc);
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -94,8 +144,11 @@ fn launch(device: &Device, pipelines: &Pipelines, Prepared { call, bound }: &Pre
     pass.set_bind_group(0, &group, &[]);
     pass.dispatch_workgroups(0, 1, 1);
     drop(pass);
+    let start = Instant::now();
     let submission = device.queue.submit([encoder.finish()]);
     let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
-    let failed = |e: wgpu::PollError| Error::device(&device.info.name, format!("compiling {}: {e}", call.label));
-    device.device.poll(wait).map(drop).map_err(failed)
+    match device.device.poll(wait) {
+        Ok(_) => Ok(start.elapsed()),
+        Err(e) => Err(Error::device(&device.info.name, format!("compiling {}: {e}", p.call.label))),
+    }
 }

@@ -117,7 +117,7 @@ impl Params {
 /// One dispatch: which text, with what bound, over which grid.
 #[derive(Debug, Clone)]
 pub struct KernelCall {
-    /// Stem of the .wgsl file; names the kernel in profiles and errors.
+    /// Stem of the .wgsl file, or of files that are its parts; names the kernel in profiles and errors.
     pub label: &'static str,
     /// Which variant of the kernel.
     pub variant: &'static str,

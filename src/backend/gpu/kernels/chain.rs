@@ -5,7 +5,7 @@
 
 use super::expr;
 use super::launches::Touched;
-use super::operands::{MAX_RANK, Operands, pack_dims};
+use super::operands::{Class, MAX_RANK, Operands, pack_dims};
 use super::{Bind, Grid, KernelCall, Mutation, Params, Shader, candidates, params, reduce, storage_type};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::backend::{BufferId, Work};
@@ -33,8 +33,12 @@ pub const MUTATIONS: &[Mutation] = &[
 const MAX_ARGS: usize = 20;
 /// Most parts of all members: their `Params` stay below the 16 KiB that every adapter takes.
 pub(super) const MAX_PARTS: usize = 23;
-/// Most words that one chain loads and stores: it has one workgroup, while regions of their own have the whole adapter.
-pub(super) const MOST: u64 = 16 << 10;
+const _: () = assert!(MAX_PARTS * size_of::<PartParams>() <= 16 << 10);
+/// Most work of one member and of all, see [`Part::words`]: a chain has one workgroup, while regions of their own have the whole adapter. On
+/// software adapters a launch costs as much as a thread's folding of some thousand words; on GPUs a member is to be done in a few rounds.
+pub(super) fn most(caps: &GpuCaps) -> [u64; 2] {
+    if caps.software() { [8 << 10, 16 << 10] } else { [1 << 10, 4 << 10] }
+}
 
 params! {
     /// `Params` of one part.
@@ -113,6 +117,11 @@ impl<'a> Part<'a> {
             Bind::Scratch { .. } | Bind::Image { .. } | Bind::Status => None,
         };
         let reads = ops.bindings.iter().map(buffer).collect::<Option<_>>()?;
+        // Recording refuses what is written and read unless it is in place; bindings of chains would hide it.
+        let races = |b: &Bind| matches!(*b, Bind::Arg(i) if args[i].is_some_and(|b| outs.contains(&b)));
+        if ops.bindings.iter().any(races) {
+            return None;
+        }
         let fits = ops.dims.len() <= MAX_RANK && ops.readers.len() + ops.counters.len() <= MAX_ARGS;
         fits.then(|| Part { region, ops, way, reads, outs: outs.to_vec(), elems: shape.elems() })
     }
@@ -169,7 +178,14 @@ impl<'a> Part<'a> {
         Some(parts)
     }
 
-    /// Words loaded, stored and computed, about.
+    /// Bytes read and written, at least.
+    fn bytes(&self) -> u64 {
+        let reads = self.ops.readers.iter().filter(|r| r.binding.is_some() && r.class != Class::Single).count();
+        let written: usize = self.region.outs.iter().map(|o| o.ty.shape.elems()).sum();
+        4 * (self.elems * reads + written) as u64
+    }
+
+    /// Work, in loads and stores of a word; eight operations count as one.
     fn words(&self) -> u64 {
         let operands = self.ops.readers.len() + self.ops.counters.len();
         let outs = if let Way::Fold { .. } = self.way { 0 } else { self.outs.len() };
@@ -194,8 +210,11 @@ impl<'a> Part<'a> {
     fn text(&mut self, m: usize, number: &dyn Fn(BufferId) -> usize) -> Result<String, String> {
         self.ops.join(self.reads.iter().map(|&b| number(b)).collect(), format!("all[{m}]"), format!("_{m}"));
         let (region, ops) = (&self.region, &self.ops);
+        let map = matches!(self.way, Way::Map | Way::Place { .. });
+        let fixed = |r: &usize| map && ops.readers[*r].binding.is_some() && ops.readers[*r].class == Class::Single;
         let call = |position: &str, linear: &str| {
-            let readers = (0..ops.readers.len()).map(|r| ops.value(r, &ops.address(r, linear)));
+            let value = |r: usize| ops.value(r, &ops.address(r, linear));
+            let readers = (0..ops.readers.len()).map(|r| if fixed(&r) { format!("fixed.x{r}") } else { value(r) });
             let counters = (0..ops.counters.len()).map(|c| ops.counter(c));
             let all: Vec<String> = [position.to_string()].into_iter().chain(readers).chain(counters).collect();
             format!("body_{m}({})", all.join(", "))
@@ -209,7 +228,14 @@ impl<'a> Part<'a> {
             Way::Map | Way::Place { .. } => {
                 let wanted: Vec<Value> = (0..region.outs.len()).map(|o| region.written(o).pieces[0]).collect();
                 text = ops.body(region, &wanted)?;
-                let _ = writeln!(text, "fn element_{m}(i: u32) {{");
+                let fixed: Vec<usize> = (0..ops.readers.len()).filter(fixed).collect();
+                let field = |&r: &usize| format!(", x{r}: {}", expr::value_type(ops.readers[r].dtype));
+                let value = |&r: &usize| format!(", {}", ops.value(r, &ops.address(r, "")));
+                let (fields, values): (String, String) =
+                    (fixed.iter().map(field).collect(), fixed.iter().map(value).collect());
+                let _ = writeln!(text, "struct Fixed_{m} {{ none: u32{fields} }}");
+                let _ = writeln!(text, "fn fixed_{m}() -> Fixed_{m} {{\n    return Fixed_{m}(0u{values});\n}}");
+                let _ = writeln!(text, "fn element_{m}(i: u32, fixed: Fixed_{m}) {{");
                 text += &ops.coordinates("i", 0, ops.dims.len());
                 let _ = writeln!(text, "    let r = {};", call("i", "i"));
                 let at = match self.way {
@@ -267,7 +293,7 @@ impl<'a> Member<'a> {
             RegionKind::Concat => "copy_strided",
             _ => return None,
         };
-        if halves || caps.wanted(stem).is_some() || candidates::picked(region, caps).is_some() {
+        if halves || caps.wanted(stem).is_some() || candidates::picked(region, caps).is_some_and(|p| p.1.is_ok()) {
             return None;
         }
         let parts = match region.kind {
@@ -276,8 +302,7 @@ impl<'a> Member<'a> {
             _ => Part::places(region, args, outs)?,
         };
         let words = parts.iter().map(Part::words).sum();
-        let most = if caps.software() { 8 << 10 } else { 4 << 10 };
-        (words > 0 && words <= most && parts.len() <= MAX_PARTS).then_some(Member { at, parts, words })
+        (words > 0 && words <= most(caps)[0] && parts.len() <= MAX_PARTS).then_some(Member { at, parts, words })
     }
 }
 
@@ -322,9 +347,9 @@ pub(super) fn call(mut members: Vec<Member>, work: &[Work], caps: &GpuCaps) -> R
             all.push(part.params()?);
             functions += &part.text(m, &number)?;
             pieces.extend(part.ops.pieces());
-            flops += part.elems as u64 * expr::cost(&part.region.body);
+            flops += part.elems as u64 * (expr::cost(&part.region.body) + 1);
+            moved += part.bytes();
         }
-        moved += 4 * member.words;
     }
     let wg = workgroup(caps);
     let mut shader = Shader::new(STEM)
@@ -332,8 +357,13 @@ pub(super) fn call(mut members: Vec<Member>, work: &[Work], caps: &GpuCaps) -> R
         .consts(&[("WG", wg as u32)])
         .header(format!("var<workgroup> folds: array<u32, {wg}>;"));
     for (b, (_, bind)) in buffers.iter().enumerate() {
-        let access = if bind.writes() { "read_write" } else { "read" };
-        shader = shader.header(format!("@group(0) @binding({b}) var<storage, {access}> b{b}: array<u32>;"));
+        // WGSL has what is written before a barrier read after it; SPIR-V, as it is made of it, has that of coherent buffers alone.
+        let (coherent, access) = match (bind.writes(), caps.coherent) {
+            (true, true) => ("@coherent ", "read_write"),
+            (true, false) => ("", "read_write"),
+            (false, _) => ("", "read"),
+        };
+        shader = shader.header(format!("{coherent}@group(0) @binding({b}) var<storage, {access}> b{b}: array<u32>;"));
     }
     let (count, at) = (all.len(), buffers.len());
     let source = shader

@@ -115,6 +115,8 @@ struct Layout {
 /// The ways to fold several at a time that the operands allow.
 #[derive(Debug, Clone, Copy)]
 struct Fits {
+    /// The prologue is short enough to be repeated.
+    short: bool,
     quads: Option<Way>,
     columns: Option<Way>,
 }
@@ -138,7 +140,12 @@ impl Fits {
             let whole = |&k: &usize| k <= most && ops.dims[kept - 1].is_multiple_of(unit.words() * k);
             Way::Columns(unit, [4, 2, 1].into_iter().find(whole).unwrap_or(1))
         });
-        Fits { quads: (rank > kept && along(rank - 1) && moves(rank - 1)).then(|| Way::Quads(unit(rank - 1))), columns }
+        let short = cost <= SHORT;
+        Fits {
+            short,
+            quads: (rank > kept && along(rank - 1) && moves(rank - 1)).then(|| Way::Quads(unit(rank - 1))),
+            columns,
+        }
     }
 }
 
@@ -158,8 +165,9 @@ impl Layout {
         let wg = caps.tree_workgroup() as usize;
         let (parallel, shortest) = match way {
             Way::Tree => (outs * wg, 16 * wg),
-            // On software adapters a second stage costs what folding some thousand neighbours does.
-            Way::Quads(_) if caps.software() => (outs, 4096),
+            // On software adapters a second stage costs what folding some thousand neighbours does; short expressions have several
+            // running folds, so that none is deeper than 512.
+            Way::Quads(_) if caps.software() => (outs, if fits.short { 4096 } else { 1024 }),
             Way::Serial | Way::Quads(_) | Way::Columns(..) => {
                 (outs / way.results(), if caps.software() { 256 } else { 64 })
             }

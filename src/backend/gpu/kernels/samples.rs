@@ -212,6 +212,13 @@ pub(super) fn reduce() -> Vec<Region> {
     all.push(viewed(dot(&[6, 72], 1), 1, View::contiguous(&[1, 72].into()).broadcast(&[6, 72].into())));
     all.push(viewed(dot(&[6, 72], 0), 1, View::contiguous(&[6, 1].into()).broadcast(&[6, 72].into())));
     all.push(viewed(dot(&[24, 72], 1), 1, View::contiguous(&[24, 1].into()).broadcast(&[24, 72].into())));
+    // Prologues too long to be repeated, over more elements than lie in one chunk.
+    for n in [8188, 8191] {
+        all.push(region(RegionKind::Reduce, &[(F, &[n])], |_, a| {
+            let x = (0..6).fold(a[0].clone(), |x, _| (x + 1.0) * 0.5);
+            vec![apply(Prim::Reduce { op: ReduceOp::Sum, axes: vec![0] }, &[&x])]
+        }));
+    }
     let mut iota = fold(ReduceOp::Sum, DType::I32, &[6, 9], &[0]);
     iota.args[0].source = Source::Iota;
     all.push(iota);
@@ -403,8 +410,17 @@ pub fn chains() -> Vec<Vec<Region>> {
     all
 }
 
-/// A sum of this many elements from one slot to another.
+/// This many elements of one slot, negated, in another.
 #[cfg(test)]
-pub(super) fn far(n: usize, from: u32, to: u32) -> Region {
+pub(super) fn negated(n: usize, from: u32, to: u32) -> Region {
     in_slots(map(&[(F, &[n])], |_, a| vec![apply(Prim::Unary(Unary::Neg), &[&a[0]])]), &[from], &[to])
+}
+
+/// The sum of two slots of so many elements in another one; in place of the first where that is the same.
+#[cfg(test)]
+pub(super) fn added(n: usize, from: [u32; 2], to: u32) -> Region {
+    let add = map(&[(F, &[n]), (F, &[n])], |_, a| vec![apply(Prim::Binary(Binary::Add), &[&a[0], &a[1]])]);
+    let mut region = in_slots(add, &from, &[to]);
+    region.in_place[0] = (from[0] == to).then_some(0);
+    region
 }
