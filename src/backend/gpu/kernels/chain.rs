@@ -26,7 +26,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation { stem: STEM, find: "combine_0(x2, x3)", replace: "x2" },
     Mutation { stem: STEM, find: "folds[lane + s]", replace: "folds[lane]" },
     Mutation { stem: STEM, find: "all[1].args[1].w", replace: "all[0].args[1].w" },
-    Mutation { stem: STEM, find: "+ all[7].start", replace: "" },
+    Mutation { stem: STEM, find: "+ all[2].start", replace: "" },
 ];
 
 /// Most operands and counters of a member.

@@ -15,6 +15,12 @@ use std::sync::Arc;
 const HALF: &str = include_str!("../../../../shaders/common/half.wgsl");
 const STORE: &str = include_str!("../../../../shaders/common/half_store.wgsl");
 
+/// True if an argument or a result holds f16.
+pub(in crate::backend::gpu) fn stored(region: &Region) -> bool {
+    let half = |d: DType| d == DType::F16;
+    region.args.iter().any(|a| half(a.dtype)) || region.outs.iter().any(|o| half(o.ty.dtype))
+}
+
 /// Makes the call's text load and store f16 where its bindings hold f16, and adds what the text needs for it. Errors if the
 /// text does something with such a binding that has no form in f16.
 pub(super) fn finish(region: &Region, call: &mut KernelCall) -> Result<(), String> {

@@ -48,7 +48,6 @@ pub use call::{Bind, Grid, IMAGE_WIDTH, KernelCall, ParamStruct, Params};
 pub use shader::{Shader, repeat, repeat2, storage_type};
 
 use crate::backend::gpu::caps::GpuCaps;
-use crate::dtype::DType;
 use crate::ir::{Call, Node, Prim, Type};
 use crate::plan::{Operand, Region, RegionKind, Source};
 
@@ -203,8 +202,7 @@ fn plain(kernel: &KernelInfo, region: &Region, caps: &GpuCaps) -> Result<Vec<Ker
 
 /// The calls that a kernel chooses, with f16 where operands and results are.
 fn selected(kernel: &KernelInfo, region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
-    let f16 = |d: DType| d == DType::F16;
-    let half = region.args.iter().any(|a| f16(a.dtype)) || region.outs.iter().any(|o| f16(o.ty.dtype));
+    let half = half::stored(region);
     if half && !caps.f16 {
         return Err("the adapter's shaders have no f16 (the feature SHADER_F16)".into());
     }

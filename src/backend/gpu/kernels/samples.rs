@@ -387,9 +387,9 @@ pub fn chains() -> Vec<Vec<Region>> {
             in_slots(viewed(columns.clone(), 0, shifted), &[3], &[4]),
             in_slots(columns, &[2], &[5]),
             in_slots(square, &[2], &[6]),
-            in_slots(root, &[6], &[7]),
+            in_slots(root.clone(), &[6], &[7]),
             in_slots(scaled, &[2, 7], &[2]),
-            in_slots(viewed(join, 0, turned), &[5, 8, 9], &[10]),
+            in_slots(viewed(join.clone(), 0, turned.clone()), &[5, 8, 9], &[10]),
             // What an earlier one read is overwritten.
             in_slots(add(&[6, 20], DType::I32), &[0, 2], &[1]),
         ],
@@ -398,6 +398,7 @@ pub fn chains() -> Vec<Vec<Region>> {
             in_slots(fold(ReduceOp::Sum, F, &[20, 30], &[1]), &[2], &[3]),
             in_slots(fold(ReduceOp::Max, DType::I32, &[2, 90], &[1]), &[4], &[5]),
         ],
+        vec![in_slots(root, &[0], &[1]), in_slots(viewed(join, 0, turned), &[2, 3, 4], &[5])],
     ];
     let few = |r: &Region| {
         let half = r.body.nodes.iter().any(|n| n.types.iter().any(|t| t.dtype == DType::F16));
