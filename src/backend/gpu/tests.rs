@@ -4,6 +4,7 @@ use super::harness::{self, device, disagreement};
 use super::kernels;
 use crate::backend::Backend;
 use crate::plan::RegionKind;
+use std::sync::{Mutex, PoisonError};
 
 fn skip() {
     eprintln!("no adapter: device tests are skipped");
@@ -69,9 +70,13 @@ fn take_along_and_its_adjoint() {
     samples_agree("take_along");
 }
 
+/// Held by tests that make faults, one at a time: a device has one record of them.
+static FAULTS: Mutex<()> = Mutex::new(());
+
 #[test]
 fn an_index_out_of_range_is_named() {
     let Some(gpu) = device() else { return skip() };
+    let _mine = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
     let region = &(kernels::take::KERNEL.samples)()[0];
     let mut memory = harness::data(region);
     if let Some(index) = memory.values_mut().nth(1) {
@@ -86,6 +91,7 @@ fn an_index_out_of_range_is_named() {
 #[test]
 fn a_target_out_of_range_is_named() {
     let Some(gpu) = device() else { return skip() };
+    let _mine = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
     let kernel = &kernels::cross_entropy::KERNELS[0];
     let region = &(kernel.samples)()[1];
     let mut memory = harness::data(region);
