@@ -56,7 +56,7 @@ impl Pipelines {
     /// No pipelines yet, and others' help from the first one on.
     #[cfg(test)]
     pub(super) fn helped(most: usize) -> Pipelines {
-        Pipelines { help: Help::new(std::time::Duration::ZERO, most), ..Default::default() }
+        Pipelines { help: Help::at_once(most), ..Default::default() }
     }
 
     /// Number of pipelines so far.
