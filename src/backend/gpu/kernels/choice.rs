@@ -184,9 +184,9 @@ fn choose_gpu(size: Size, may_swap: bool, caps: &GpuCaps) -> Choice {
     finished(name, frame, s, splits, swap)
 }
 
-/// What a frame with a large unrolled text must gain, in nanoseconds: lavapipe compiles one for 0.7 s (products) to 1.7 s (convolutions),
-/// most of a cold start of a small model, and others for 0.1 to 0.3 s.
-const COMPILE: f64 = 2e5;
+/// What a frame with a large unrolled text must gain, in nanoseconds: lavapipe compiles one for 0.25 s (products, as `Direct`) to 1.7 s
+/// (convolutions), most of a cold start of a small model.
+const COMPILE: f64 = 3e4;
 
 /// Software adapters: the least estimated time. Costs in nanoseconds per SIMD group and 4 of k, fitted to lavapipe: a vec4 load 14,
 /// a gathered vec4 45, a texel 4.3, four multiply-adds of a vec4 2.7 each; a texel is packed in 14 (8 on an idle machine,
@@ -224,7 +224,7 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
                 let k = s.k.min(choice.chunk as usize).div_ceil(4) as f64;
                 let mut more = if texels > 0 { 2e4 + 7.0 * texels as f64 } else { 0.0 };
                 if matches!(frame, Frame::Subgroup(_)) {
-                    more += if size.gather { 5.0 * COMPILE } else { COMPILE };
+                    more += if size.gather { 1e6 } else { COMPILE };
                 }
                 if choice.splits > 1 {
                     more += 2e4 + 1.5 * (s.m * s.n * s.batches * choice.splits as usize) as f64;
