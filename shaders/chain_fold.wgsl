@@ -1,5 +1,5 @@
 // A reducing member of a chain. The header declares the type `T_M`, `combine_M(a, b)`, `partial_M(o, j)`, the value at reduced
-// position j of result o, and `put_M(o, x)`. `_M` is the member's number, `params_M` its `Params`.
+// position j of result o, and `put_M(o, x)`. `_M` is the number of the part, `params_M` its `Params`.
 
 fn fold_M(o: u32, first: u32, step: u32) -> T_M {
     let length = params_M.length;

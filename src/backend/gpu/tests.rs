@@ -112,6 +112,11 @@ fn a_target_out_of_range_is_named() {
 fn chains() {
     let Some(gpu) = device() else { return skip() };
     let samples = kernels::samples::chains();
+    let launched = |s: &Vec<_>| {
+        let work: Vec<_> = s.iter().map(kernels::launches::work_of).collect();
+        kernels::launches::launches(&work, gpu.gpu_caps()).map_or(usize::MAX, |l| l.len())
+    };
+    assert!(samples[..3].iter().all(|s| launched(s) < s.len()), "nothing shares a launch");
     let wrong: Vec<String> = samples.iter().filter_map(|s| harness::chain_disagreement(gpu, s)).collect();
     assert!(wrong.is_empty(), "{} of {} chains disagree:\n{}", wrong.len(), samples.len(), wrong.join("\n"));
     let missed = |m: &&kernels::Mutation| {

@@ -72,7 +72,8 @@ pub(super) fn compile(device: &Device, pipelines: &Pipelines, calls: &[&Prepared
     let result = thread::scope(|scope| {
         let mut alone = !help.useless.load(Relaxed);
         while let Some(p) = take() {
-            let taken = first_launch(device, &*pipelines.get(device, &p.call)?, p, Own::Yes).inspect_err(|_| {
+            let made = pipelines.get(device, &p.call);
+            let taken = made.and_then(|pipeline| first_launch(device, &pipeline, p, Own::Yes)).inspect_err(|_| {
                 // Nobody needs the rest.
                 next.store(new.len(), Relaxed);
             })?;
