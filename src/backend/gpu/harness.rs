@@ -61,6 +61,7 @@ fn index_limit(region: &Region, arg: usize) -> Option<usize> {
         Prim::ScatterAdd { rows } => Some(*rows),
         Prim::TakeAlong { axis } => Some(region.args[0].view.shape[*axis]),
         Prim::ScatterAddAlong { axis, shape } => Some(shape[*axis]),
+        Prim::Call(c) if c.composite.name().starts_with("cross_entropy") => Some(region.args[0].view.shape[1]),
         _ => None,
     })
 }

@@ -40,8 +40,8 @@ fn by_the_hosts_clock(shared: &Arc<GpuShared>, items: &[Item]) -> Result<Vec<Ker
     Ok(times)
 }
 
-/// Runs all items once, each dispatch in a pass of its own between two timestamps.
-pub(super) fn profile(shared: &Arc<GpuShared>, items: &[Item]) -> Result<Vec<KernelTime>> {
+/// Runs all items once, each dispatch in a pass of its own between two timestamps. `splits` is where submits end.
+pub(super) fn profile(shared: &Arc<GpuShared>, items: &[Item], splits: &[usize]) -> Result<Vec<KernelTime>> {
     let device = &shared.device;
     let name = &device.info.name;
     if device.info.software {
@@ -51,7 +51,8 @@ pub(super) fn profile(shared: &Arc<GpuShared>, items: &[Item]) -> Result<Vec<Ker
         return Err(Error::device(name, "has no timestamps; measure whole runs by the wall clock instead"));
     };
     let mut times = Vec::new();
-    for chunk in items.chunks(CHUNK) {
+    let starts = std::iter::once(&0).chain(splits);
+    for chunk in starts.zip(splits).flat_map(|(&from, &to)| items[from..to].chunks(CHUNK)) {
         let count = chunk.len() as u32 * 2;
         let queries = device.device.create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("profile"),

@@ -6,7 +6,7 @@ use crate::backend::gpu::buffers::Readback;
 use crate::backend::gpu::caps::{AdapterClass, GpuCaps};
 use crate::backend::gpu::device::Device;
 use crate::backend::gpu::kernels::launches::{Launch, launches};
-use crate::backend::gpu::kernels::{self, Bind, Grid, KernelCall, candidates};
+use crate::backend::gpu::kernels::{self, Bind, Grid, KernelCall, candidates, parts};
 use crate::backend::gpu::pipelines::{Pipeline, Pipelines};
 use crate::backend::gpu::recording::Recording;
 use crate::backend::gpu::{buffers, profile, warm};
@@ -69,6 +69,13 @@ fn estimate(class: AdapterClass, flops: u64, bytes: u64) -> f64 {
 /// Seconds of work per submit. Software adapters have no watchdog, and a second submit waits there until the first is done.
 fn budget(class: AdapterClass) -> f64 {
     if class == AdapterClass::Software { f64::INFINITY } else { 0.1 }
+}
+
+/// How many launches a call should be, so that each fits into a submit.
+fn pieces(call: &KernelCall, caps: &GpuCaps) -> u64 {
+    let wanted = caps.wanted(parts::PARTS).and_then(|n| n.parse().ok()).unwrap_or(1);
+    let long = (estimate(caps.class, call.flops, call.bytes) / budget(caps.class)).ceil() as u64;
+    long.max(wanted)
 }
 
 /// A region's calls with what its bindings name.
@@ -163,7 +170,8 @@ impl GpuRun {
                 }
             };
             let memory = Memory::of(work, &ats);
-            for mut call in calls.into_iter().filter(|c| c.grid.count() > 0) {
+            let calls = calls.into_iter().filter(|c| c.grid.count() > 0);
+            for mut call in calls.flat_map(|c| parts::cut(c.clone(), pieces(&c, caps))) {
                 let bound = memory.bound(shared, &call, &scratch)?;
                 if let Work::Run { region, .. } = &work[ats[0]] {
                     set_site(shared, region, &mut call);
@@ -410,10 +418,31 @@ impl Executable for GpuRun {
     }
 
     fn profile(&mut self) -> Result<Vec<KernelTime>> {
-        profile::profile(&self.shared, &self.items)
+        profile::profile(&self.shared, &self.items, &self.splits)
     }
 
     fn recording(&self) -> Option<Recording> {
         Some(Recording::of(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_launch_exceeds_the_budget() {
+        let calls = |n: usize, caps: &GpuCaps| {
+            let whole = kernels::select(&kernels::samples::product(n), caps).expect("a product has a kernel");
+            let cut = whole.iter().flat_map(|c| parts::cut(c.clone(), pieces(c, caps)));
+            cut.map(|c| estimate(caps.class, c.flops, c.bytes)).collect::<Vec<_>>()
+        };
+        for class in [AdapterClass::Discrete, AdapterClass::Integrated, AdapterClass::Other] {
+            let caps = GpuCaps { max_binding_bytes: 1 << 30, ..GpuCaps::sample(class, None) };
+            assert_eq!(calls(1024, &caps).len(), 1, "{class:?}");
+            let long = calls(8192, &caps);
+            assert!(long.len() > 10 && long.iter().all(|&s| s <= 1.1 * budget(class)), "{class:?}: {long:?}");
+        }
+        assert_eq!(calls(8192, &GpuCaps::sample(AdapterClass::Software, None)).len(), 1);
     }
 }

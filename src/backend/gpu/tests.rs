@@ -3,7 +3,7 @@
 use super::harness::{self, device, disagreement};
 use super::kernels;
 use crate::backend::Backend;
-use crate::plan::RegionKind;
+use crate::plan::{Region, RegionKind};
 use std::sync::{Mutex, PoisonError};
 
 fn skip() {
@@ -106,6 +106,42 @@ fn a_target_out_of_range_is_named() {
     let e = harness::run(gpu, region, &memory).expect_err("class -1 is reported").to_string();
     assert!(e.contains("index -1 at position 4 is not in 0..10"), "{e}");
     assert!(gpu.check_status().is_ok(), "the record is cleared");
+}
+
+/// Samples whose results differ when each launch is cut in three, and the launches of all of them uncut and cut.
+fn cut_samples(gpu: &super::Gpu, cut: &super::Gpu, samples: &[Region]) -> (Vec<String>, [usize; 2]) {
+    let (mut wrong, mut launched) = (Vec::new(), [0; 2]);
+    for region in samples {
+        let memory = harness::data(region);
+        let of = |gpu| harness::run_all(gpu, std::slice::from_ref(region), &memory).expect("the device takes samples");
+        let ((want, whole), (got, parts)) = (of(gpu), of(cut));
+        launched = [launched[0] + whole, launched[1] + parts];
+        if got != want {
+            wrong.push(format!("{whole} launches in {parts} parts give other bits:\n{}", region.body));
+        }
+    }
+    (wrong, launched)
+}
+
+#[test]
+fn long_launches_in_parts_give_the_same_bits() {
+    let Some(gpu) = device() else { return skip() };
+    let cut = gpu.with_variants([(kernels::parts::PARTS.into(), "3".into())].into());
+    let (mut wrong, mut whole, mut parts) = (Vec::new(), 0, 0);
+    for kernel in kernels::all() {
+        // A few of each kernel: every text costs a compilation.
+        let f16 = gpu.gpu_caps().f16;
+        let few: Vec<_> =
+            (kernel.samples)().into_iter().filter(|r| f16 || !kernels::half::stored(r)).step_by(4).collect();
+        let (w, [a, b]) = cut_samples(gpu, &cut, &few);
+        wrong.extend(w);
+        (whole, parts) = (whole + a, parts + b);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(parts > whole + whole / 2, "{whole} launches in {parts} parts");
+    let samples: Vec<_> = (kernels::pointwise::KERNEL.samples)().into_iter().take(4).collect();
+    let (wrong, _) = cut_samples(gpu, &cut.mutated(kernels::parts::MUTATION), &samples);
+    assert!(!wrong.is_empty(), "parts that compute the same workgroups are not noticed");
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub mod matmul;
 pub mod operands;
 mod packed;
 pub mod pad;
+pub mod parts;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;

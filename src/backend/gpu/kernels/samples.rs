@@ -425,3 +425,11 @@ pub(super) fn added(n: usize, from: [u32; 2], to: u32) -> Region {
     region.in_place[0] = (from[0] == to).then_some(0);
     region
 }
+
+/// The product of two square matrices.
+#[cfg(test)]
+pub(in crate::backend::gpu) fn product(n: usize) -> Region {
+    let square = crate::ir::Type::new(F, [n, n]);
+    let dot = |_: &Builder, x: &[Tensor]| vec![apply(Prim::Dot, &[&x[0], &x[1]])];
+    super::sample::region(RegionKind::Dot, &[square.clone(), square], dot)
+}
