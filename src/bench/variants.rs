@@ -4,7 +4,7 @@
 use super::{Case, Effort, compile};
 use crate::backend::gpu::Gpu;
 use crate::backend::gpu::kernels::candidates::{Candidate, Pick, Picks, candidates, describe, key, texts};
-use crate::backend::gpu::kernels::{BODY, COMPOSITES};
+use crate::backend::gpu::kernels::{BODY, COMPOSITES, chain};
 use crate::backend::reference::{Array, gather};
 use crate::backend::{Backend, BufferId, Device, Executable, Program, Work};
 use crate::check::bound::{self, Approx};
@@ -299,11 +299,13 @@ struct Runner {
     samples: Vec<f64>,
 }
 
-/// The device with only this candidate for a region.
+/// The device with only this candidate for a region, in launches of its own.
 pub fn only(gpu: &Gpu, region: &str, candidate: &Candidate) -> Gpu {
     let pick = Pick { variant: candidate.variant.clone(), texts: texts(&candidate.calls) };
     let picks: Picks = if candidate.built_in { Picks::new() } else { [(region.to_string(), pick)].into() };
-    gpu.with_picks(picks)
+    let mut variants = gpu.gpu_caps().variants.clone();
+    variants.insert(chain::STEM.into(), "off".into());
+    gpu.with_picks(picks).with_variants(variants)
 }
 
 /// Runs every variant of a region once: their names, and what is wrong with those that the reference refuses.

@@ -1,5 +1,6 @@
 //! `kiln tune`: measures the variants of each kernel for the programs of presets and run files, and keeps the fastest.
 
+use crate::backend::gpu::GpuCaps;
 use crate::backend::gpu::kernels::candidates::key;
 use crate::backend::gpu::kernels::launches;
 use crate::backend::gpu::tuning::{self, Entry, Tuning};
@@ -9,6 +10,7 @@ use crate::bench::variants::{self, Variants};
 use crate::cli::variants::{no_variants, print};
 use crate::cli::{DeviceArg, Outcome, print_json};
 use crate::error::{Error, Result};
+use crate::plan::Region;
 use crate::train::config::{Draft, PRESETS};
 use crate::train::{RunConfig, Task};
 use serde_json::json;
@@ -70,10 +72,7 @@ pub fn run(args: &TuneArgs) -> Result<Outcome> {
         };
         let mut trainer = task.trainer(&config, &device)?;
         let programs: Vec<&Program> = trainer.prepare_all(&task.train.data.fields(), config.batch)?;
-        let regions = variants::regions(&programs, gpu);
-        // What a chain can take along has no variants; an older pick would keep it out.
-        let (small, large): (Vec<_>, Vec<_>) = regions.into_iter().partition(|r| launches::small(r, gpu.gpu_caps()));
-        small.iter().for_each(|r| file.remove(&key(r)));
+        let large = large(variants::regions(&programs, gpu), gpu.gpu_caps(), &mut file);
         say(format!("{name}: {} regions with several variants", large.len()));
         for region in large {
             let v = variants::measure(gpu, region, &effort)?;
@@ -107,6 +106,14 @@ pub fn run(args: &TuneArgs) -> Result<Outcome> {
     Ok(Outcome::Good)
 }
 
+/// The regions that no chain can take along. The others are launched together and have no variants; an older pick, which would keep one out, is
+/// forgotten.
+fn large<'a>(regions: Vec<&'a Region>, caps: &GpuCaps, file: &mut Tuning) -> Vec<&'a Region> {
+    let (small, large): (Vec<_>, Vec<_>) = regions.into_iter().partition(|r| launches::small(r, caps));
+    small.into_iter().for_each(|r| file.remove(&key(r)));
+    large
+}
+
 /// Puts the best variant into the file if it is worth it, or takes an earlier pick out.
 fn decide(file: &mut Tuning, v: &Variants) -> Option<String> {
     let (Some(best), Some(own)) = (v.pick(), v.built_in()) else {
@@ -138,4 +145,26 @@ fn configs(filter: &str) -> Result<Vec<(String, RunConfig, bool)>> {
     }
     let config = |name: &&str| Ok((name.to_string(), Draft::open(name)?.finish()?, *name == filter));
     names.iter().map(config).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::AdapterClass;
+    use crate::backend::gpu::kernels::samples;
+
+    #[test]
+    fn an_older_pick_of_a_small_region_is_forgotten() {
+        let caps = GpuCaps { max_storage_buffers: 31, ..GpuCaps::sample(AdapterClass::Software, Some((8, 8))) };
+        let (small, big) = (samples::negated(16, 0, 1), samples::negated(1 << 20, 0, 1));
+        let mut file = Tuning::new(&crate::backend::Device::open("cpu").expect("the CPU path").info());
+        for region in [&small, &big] {
+            let (what, variant, texts) = (String::new(), "scalar".to_string(), String::new());
+            file.put(Entry { what, region: key(region), variant, texts, ms: 1.0, built_in_ms: 2.0 });
+        }
+        let kept: Vec<String> = large(vec![&small, &big], &caps, &mut file).into_iter().map(key).collect();
+        assert_eq!(kept, [key(&big)]);
+        let left: Vec<&String> = file.entries.iter().map(|e| &e.region).collect();
+        assert_eq!(left, [&key(&big)]);
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::bench::BenchArgs;
 use crate::backend::gpu::kernels::candidates::key;
+use crate::backend::gpu::kernels::launches;
 use crate::backend::{Device, Program};
 use crate::bench::variants::{self, Variants};
 use crate::bench::{self, Case, Effort};
@@ -26,12 +27,15 @@ pub(super) fn run(args: &BenchArgs, device: &Device, chosen: &[Box<dyn Case>], e
         println!("{} ({}): {}", info.name, info.driver, device.reason());
     }
     let (mut rows, mut worst): (Vec<serde_json::Value>, Option<(f64, String)>) = Default::default();
-    let (mut seen, mut count) = (BTreeSet::new(), 0);
+    let (mut seen, mut count, mut together) = (BTreeSet::new(), 0, 0);
     for case in chosen {
         let program: Program = bench::compile(case.as_ref(), device)?;
-        let regions = variants::regions(&[&program], gpu).into_iter();
-        let fresh = regions.filter(|r| seen.insert(key(r)));
-        let all = fresh
+        let regions = variants::regions(&[&program], gpu).into_iter().filter(|r| seen.insert(key(r)));
+        // Many small ones are launched as one, by a text of their own.
+        let (small, large): (Vec<_>, Vec<_>) = regions.partition(|r| launches::small(r, gpu.gpu_caps()));
+        together += small.len();
+        let all = large
+            .into_iter()
             .map(|r| variants::measure(gpu, r, effort))
             .chain(variants::whole(case.as_ref(), device, effort).transpose());
         for v in all {
@@ -51,10 +55,11 @@ pub(super) fn run(args: &BenchArgs, device: &Device, chosen: &[Box<dyn Case>], e
     if args.json {
         print_json(&json!({
             "device": info.name, "driver": info.driver, "software": info.software, "kiln": env!("CARGO_PKG_VERSION"),
-            "checked": effort.check, "samples": effort.samples, "regions": rows,
+            "checked": effort.check, "samples": effort.samples, "regions": rows, "small_regions": together,
         }));
     } else if let Some((ratio, what)) = worst {
-        println!("\n{} regions; the built-in pick takes at most {ratio:.2} times the best ({what})", count);
+        println!("\n{count} regions; the built-in pick takes at most {ratio:.2} times the best ({what})");
+        println!("{together} small regions more, which share launches and have no variants");
     } else {
         println!("these workloads have no kernel with several variants here");
     }

@@ -11,8 +11,8 @@ pub(super) enum Frame {
     Tiled(u32),
     /// One subgroup per workgroup, 16 rows by this many columns per lane, from operands packed into textures.
     Packed(u32),
-    /// One subgroup of this size per workgroup, 16 rows by 8 columns per lane.
-    Subgroup(u32),
+    /// One subgroup of this size per workgroup, this many rows by 8 columns per lane.
+    Subgroup(u32, u32),
     /// Rows and vec4 columns per invocation.
     Direct(u32, u32),
 }
@@ -24,8 +24,10 @@ pub(super) const VARIANTS: &[(&str, Frame)] = &[
     ("packed_8", Frame::Packed(8)),
     ("packed_4", Frame::Packed(4)),
     ("packed_2", Frame::Packed(2)),
-    ("subgroup_8", Frame::Subgroup(8)),
-    ("subgroup_4", Frame::Subgroup(4)),
+    ("subgroup_8", Frame::Subgroup(8, 16)),
+    ("subgroup_8x8", Frame::Subgroup(8, 8)),
+    ("subgroup_4", Frame::Subgroup(4, 16)),
+    ("subgroup_4x8", Frame::Subgroup(4, 8)),
     ("direct_4x2", Frame::Direct(4, 2)),
     ("direct_4x1", Frame::Direct(4, 1)),
     ("direct_1x2", Frame::Direct(1, 2)),
@@ -41,7 +43,9 @@ pub(super) const VARIANT_NAMES: &[&str] = &[
     "packed_2",
     "pack",
     "subgroup_8",
+    "subgroup_8x8",
     "subgroup_4",
+    "subgroup_4x8",
     "direct_4x2",
     "direct_4x1",
     "direct_1x2",
@@ -77,7 +81,7 @@ impl Frame {
         match self {
             Frame::Packed(cols) => (packed::ROWS, (cols * caps.lanes()) as usize),
             Frame::Tiled(t) => (t as usize, t as usize),
-            Frame::Subgroup(lanes) => (16, 8 * lanes as usize),
+            Frame::Subgroup(lanes, rows) => (rows as usize, 8 * lanes as usize),
             Frame::Direct(rows, cols) => (rows as usize, 4 * cols as usize),
         }
     }
@@ -95,7 +99,7 @@ impl Frame {
         match self {
             Frame::Tiled(_) => "matmul_tiled",
             Frame::Packed(_) => "matmul_packed",
-            Frame::Subgroup(_) => "matmul_subgroup",
+            Frame::Subgroup(..) => "matmul_subgroup",
             Frame::Direct(..) => "matmul_direct",
         }
     }
@@ -118,7 +122,7 @@ impl Frame {
             Frame::Tiled(t) => {
                 caps.max_invocations >= (t / 4) * (t / 4) && caps.workgroup_bytes >= 2 * 4 * 16 * (t + 1)
             }
-            Frame::Subgroup(lanes) => caps.subgroups == Some((lanes, lanes)),
+            Frame::Subgroup(lanes, _) => caps.subgroups == Some((lanes, lanes)),
             Frame::Direct(..) => true,
         }
     }
@@ -184,9 +188,17 @@ fn choose_gpu(size: Size, may_swap: bool, caps: &GpuCaps) -> Choice {
     finished(name, frame, s, splits, swap)
 }
 
-/// What a frame with a large unrolled text must gain, in nanoseconds: lavapipe compiles one for 0.25 s (products, as `Direct`) to 1.7 s
-/// (convolutions), most of a cold start of a small model.
-const COMPILE: f64 = 3e4;
+/// Invocations of a workgroup of [`Frame::Direct`]. Of few a software adapter makes two workgroups, so that a second thread helps.
+pub(super) fn direct_workgroup(units: u64, caps: &GpuCaps) -> u32 {
+    if !caps.software() {
+        return 64;
+    }
+    if units > 16 && units <= 32 { 16 } else { 32 }
+}
+
+/// What `Frame::Subgroup` must gain over frames with smaller texts, in nanoseconds, for 8 rows and nearly the square of them: lavapipe 22.3.6 compiles 8 rows
+/// in 0.35 s and 16 in 0.9 (`Frame::Direct` in 0.13 to 0.24; 25.0.7: 0.4, 0.5 and 0.4 to 1), convolutions in 1.7 s: most of a small model's cold start.
+const COMPILE: f64 = 1e4;
 
 /// Software adapters: the least estimated time. Costs in nanoseconds per SIMD group and 4 of k, fitted to lavapipe: a vec4 load 14,
 /// a gathered vec4 45, a texel 4.3, four multiply-adds of a vec4 2.7 each; a texel is packed in 14 (8 on an idle machine,
@@ -199,13 +211,17 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
         let Some(Packing { size, texels }) = frame.sees(size, packing, caps) else { continue };
         let (step, store) = match frame {
             Frame::Tiled(_) => continue,
-            // Measured on lavapipe (8 lanes) alone; SwiftShader (4) can take the variant by its tuning file.
-            Frame::Packed(_) if caps.lanes() < 8 => continue,
+            // With four lanes (SwiftShader) products are as fast without, convolutions up to 1.5 times as fast with it.
+            Frame::Packed(_) if caps.lanes() < 8 && !size.gather => continue,
             Frame::Packed(cols) => (20.0 + 22.0 * cols as f64, 16.0 * (15.0 + 8.0 * cols as f64)),
-            Frame::Subgroup(lanes) => (14.0 * (16.0 / lanes as f64) + 2.0 * block + 260.0, 128.0 * 6.0),
+            Frame::Subgroup(lanes, rows) => {
+                let rows = rows as f64;
+                (14.0 * rows / lanes as f64 + 2.0 * block + 16.3 * rows, 48.0 * rows)
+            }
             Frame::Direct(rows, cols) => {
                 let (r, c) = (rows as f64, cols as f64);
-                (14.0 * r + block * c + 10.7 * r * c, 24.0 * r * c)
+                let slow = if size.gather { 1.0 } else { 2.0 };
+                (slow * (14.0 * r + block * c + 10.7 * r * c), 24.0 * r * c)
             }
         };
         for swap in [false, true] {
@@ -213,24 +229,32 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
                 continue;
             }
             let s = flipped(size, swap);
+            if matches!(frame, Frame::Subgroup(_, rows) if 2 * s.m <= rows as usize) {
+                // Most of the tile would be nothing.
+                continue;
+            }
             let tiles = frame.tiles(s, caps);
             let target = if matches!(frame, Frame::Direct(..)) { 16 * lanes as usize } else { 16 };
             for splits in [1, (target / tiles.max(1)).min(s.k / 64)] {
                 let choice = finished(name, frame, s, splits.max(1), swap);
+                let units = tiles * choice.splits as usize;
+                // Two threads at least share the workgroups: how many SIMD groups one of them gets.
                 let groups = match frame {
-                    Frame::Direct(..) => ((tiles * choice.splits as usize) as f64 / lanes).ceil(),
-                    _ => (tiles * choice.splits as usize) as f64,
+                    Frame::Direct(..) => {
+                        let wg = direct_workgroup(units as u64, caps) as usize;
+                        units.div_ceil(wg).div_ceil(2) as f64 * (units.min(wg) as f64 / lanes).ceil()
+                    }
+                    _ => units.div_ceil(2) as f64,
                 };
                 let k = s.k.min(choice.chunk as usize).div_ceil(4) as f64;
-                let mut more = if texels > 0 { 2e4 + 7.0 * texels as f64 } else { 0.0 };
-                if matches!(frame, Frame::Subgroup(_)) {
-                    more += if size.gather { 1e6 } else { COMPILE };
+                let mut more = if texels > 0 { 4e4 + 7.0 * texels as f64 } else { 0.0 };
+                if let Frame::Subgroup(_, rows) = frame {
+                    more += if size.gather { 1e6 } else { COMPILE * f64::from(rows / 8).powi(2) };
                 }
                 if choice.splits > 1 {
                     more += 2e4 + 1.5 * (s.m * s.n * s.batches * choice.splits as usize) as f64;
                 }
-                // Two threads at least share the groups.
-                let cost = (groups / 2.0).ceil() * (k * step + store + 150.0) + more;
+                let cost = groups * (k * step + store + 150.0) + more;
                 if best.is_none_or(|b| cost < b.0) {
                     best = Some((cost, choice));
                 }

@@ -1,7 +1,7 @@
 //! What matrix products and convolutions share: the kernel frames (`matmul_tiled`, `_packed`, `_subgroup`, `_direct`, `_combine`) and
 //! their calls. It knows nothing of regions; `matmul.rs` and `conv2d.rs` do. `choice.rs` says which frame a shape gets.
 
-use super::choice::{Choice, Frame, Size};
+use super::choice::{self, Choice, Frame, Size};
 use super::epilogue::{Epilogue, PUT4};
 use super::packed::{self, Pack};
 use super::{Bind, Grid, KernelCall, ParamStruct, Params, Shader};
@@ -111,8 +111,7 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
     let scratch = |write| Bind::Scratch { id: p.id, bytes: partial, write };
 
     let wg = match frame {
-        Frame::Direct(..) if caps.software() => 32,
-        Frame::Direct(..) => 64,
+        Frame::Direct(..) => choice::direct_workgroup(tiles, caps),
         _ => 0,
     };
     let mut shader = Shader::new(frame.stem())
@@ -173,9 +172,9 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
         Frame::Tiled(t) => {
             (include_str!("../../../../shaders/matmul_tiled.wgsl"), vec![("TILE", t), ("LOADS", 64 / t)], tiles)
         }
-        Frame::Subgroup(lanes) => (
+        Frame::Subgroup(lanes, rows) => (
             include_str!("../../../../shaders/matmul_subgroup.wgsl"),
-            vec![("LANES", lanes), ("LANE_ROWS", 16 / lanes), ("ROWS", 16)],
+            vec![("LANES", lanes), ("LANE_ROWS", rows / lanes), ("ROWS", rows)],
             tiles,
         ),
         Frame::Direct(rows, cols) => (

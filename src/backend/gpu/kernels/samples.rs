@@ -413,7 +413,7 @@ pub fn chains() -> Vec<Vec<Region>> {
 
 /// This many elements of one slot, negated, in another.
 #[cfg(test)]
-pub(super) fn negated(n: usize, from: u32, to: u32) -> Region {
+pub(crate) fn negated(n: usize, from: u32, to: u32) -> Region {
     in_slots(map(&[(F, &[n])], |_, a| vec![apply(Prim::Unary(Unary::Neg), &[&a[0]])]), &[from], &[to])
 }
 
