@@ -1,7 +1,8 @@
 // Packs both operands of a product of strided matrices into textures for matmul_packed. A texel holds four neighbours along k of one
 // row of a or column of b; panels of ROWS rows (COLS * LANES columns) lie one after the other, each sorted by k. Beyond the last k
 // are zeros; rows and columns beyond the last are not written, since no result depends on them.
-// From the header: WG, LANES, COLS, ROWS, A_ALONG_K, B_ALONG_K, ratio, a_cols/a_block, b_cols/b_block (4 x 4, column j at k + j).
+// With LATER the product reads rows of a from the first of their panel on, and what comes before is not written either.
+// From the header: WG, LANES, COLS, ROWS, A_ALONG_K, B_ALONG_K, LATER, ratio, a_cols/a_block, b_cols/b_block (4 x 4, column j at k + j).
 
 // Four rows or columns of one batch at one step of four along k.
 struct Block {
@@ -40,6 +41,9 @@ fn main(
     let first = rows * depth * g.batches;
     if (i < first) {
         let at = block_of(i, rows, depth, A_ALONG_K);
+        if (LATER && at.step * 4u < at.outer / ROWS * ROWS) {
+            return;
+        }
         let t = transpose(a_block(a_cols(at.batch, at.outer), at.step * 4u));
         let to = ((at.batch * g.tiles_m + at.outer / ROWS) * depth + at.step) * ROWS + at.outer % ROWS;
         //%repeat j FOUR

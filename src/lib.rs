@@ -46,6 +46,7 @@ pub mod dtype;
 pub mod error;
 pub mod grad;
 pub mod ir;
+pub mod lab;
 pub mod nn;
 pub mod ops;
 pub mod optim;

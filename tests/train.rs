@@ -16,6 +16,8 @@ mod half;
 mod keys;
 #[path = "train/kill.rs"]
 mod kill;
+#[path = "train/lab.rs"]
+mod lab;
 #[path = "train/pairs.rs"]
 mod pairs;
 #[path = "train/pieces.rs"]

@@ -13,6 +13,7 @@ mod find_batch;
 mod find_lr;
 mod folds;
 pub mod knobs;
+pub mod lab;
 pub mod predict;
 pub mod runs;
 pub mod train;
@@ -46,6 +47,7 @@ enum Command {
     Check(check::CheckArgs),
     Bench(bench::BenchArgs),
     Tune(tune::TuneArgs),
+    Lab(lab::LabArgs),
     Knobs(knobs::KnobsArgs),
 }
 
@@ -98,6 +100,7 @@ fn run(command: &Command) -> Result<Outcome> {
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(args).map(|()| Outcome::Good),
         Command::Tune(args) => tune::run(args),
+        Command::Lab(args) => lab::run(args),
         Command::Knobs(args) => knobs::run(args),
     }
 }

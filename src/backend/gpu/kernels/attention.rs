@@ -97,6 +97,11 @@ pub const KERNELS: [KernelInfo; 2] = [
             Mutation { stem: "attention_stored_grad", find: "(d.b - mean)", replace: "d.b" },
             Mutation { stem: "attention_stored_grad", find: "scores_put(row, q, p);", replace: "" },
             Mutation { stem: "matmul_packed", find: "at.k0 = min(at.row * ROWS, at.k1);", replace: "at.k0 = at.k1;" },
+            Mutation {
+                stem: "matmul_pack",
+                find: "at.step * 4u < at.outer / ROWS",
+                replace: "at.step * 4u <= at.outer / ROWS",
+            },
             Mutation { stem: "attention_dkv", find: "dk1_0[j] * p.scale", replace: "dk1_0[j]" },
         ],
     },

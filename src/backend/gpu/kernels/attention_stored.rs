@@ -378,7 +378,7 @@ impl Part {
             None => (matmul::operand("a", b.view, true, [n, k], "params.gemm.n", true, exact), b.bind, 0),
         };
         params.gemm.m = rows as u32;
-        let along = format!("const A_ALONG_K: bool = {};\nconst B_ALONG_K: bool = {};\n", left.along_k, right.along_k);
+        let along = packed::along(left.along_k, right.along_k, call.causal && self.seen == Seen::From);
         let pack = Pack {
             stem: "matmul_pack",
             text: include_str!("../../../../shaders/matmul_pack.wgsl"),

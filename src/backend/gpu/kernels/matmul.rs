@@ -133,7 +133,7 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
     };
     let (left, right) = if swap { (1, 0) } else { (0, 1) };
     let (la, lb) = (load("a", left, "params.gemm.m"), load("b", right, "params.gemm.n"));
-    let along = format!("const A_ALONG_K: bool = {};\nconst B_ALONG_K: bool = {};\n", la.along_k, lb.along_k);
+    let along = packed::along(la.along_k, lb.along_k, false);
     let buffers = [(la.element_type(), left), (lb.element_type(), right)];
     let (loaders, operands) = match choice.frame {
         Frame::Tiled(_) => (la.line() + &lb.line() + &along, Operands::Buffers(buffers)),
