@@ -1,12 +1,15 @@
 //! `kiln lab`: the list of experiments, or one of them, or all.
 
+use crate::backend::Device;
 use crate::cli::{DeviceArg, Outcome, print_json};
 use crate::error::{Error, Result};
 use crate::lab::{self, Experiment, Lab};
 use crate::report::number::seconds;
 use crate::report::runs::table;
 use crate::train::files::write_whole;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -24,10 +27,10 @@ pub struct LabArgs {
     all: bool,
     #[command(flatten)]
     device: DeviceArg,
-    /// How often each model is trained.
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    /// How often each model is trained, 1 to 100.
+    #[arg(long, default_value_t = 5, value_name = "N")]
     seeds: u64,
-    /// Epochs, as a multiple of what each experiment is meant to run: 0.1 for a first look.
+    /// Epochs, as a multiple (up to 100) of what each experiment is meant to run: 0.1 for a first look.
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     effort: f64,
     /// Folder for the pages, one NAME.html each.
@@ -40,16 +43,18 @@ pub struct LabArgs {
 
 /// Runs the command.
 pub fn run(args: &LabArgs) -> Result<Outcome> {
-    if args.seeds == 0 {
-        return Err(Error::input("--seeds", "must be at least 1"));
+    if !(1..=100).contains(&args.seeds) {
+        return Err(Error::input("--seeds", format!("must be 1 to 100, not {}", args.seeds)));
     }
-    if !(args.effort > 0.0 && args.effort.is_finite()) {
-        return Err(Error::input("--effort", "must be a positive number"));
+    if !(args.effort > 0.0 && args.effort <= 100.0) {
+        return Err(Error::input("--effort", format!("must be above 0 and at most 100, not {}", args.effort)));
     }
-    let chosen: Vec<&Experiment> = match args.all {
+    let mut chosen: Vec<&Experiment> = match args.all {
         true => lab::all().iter().collect(),
         false => args.names.iter().map(|n| lab::find(n)).collect::<Result<_>>()?,
     };
+    let mut seen = BTreeSet::new();
+    chosen.retain(|e| seen.insert(e.name));
     if chosen.is_empty() {
         list(args.json);
         return Ok(Outcome::Good);
@@ -58,28 +63,16 @@ pub fn run(args: &LabArgs) -> Result<Outcome> {
     let info = device.info();
     std::fs::create_dir_all(&args.out)
         .map_err(|e| Error::input(args.out.display(), format!("cannot make the folder: {e}")))?;
-    let mut results = Vec::new();
+    let (mut results, mut outcome) = (Vec::new(), Outcome::Good);
     for e in chosen {
-        let say = |text: &str| eprintln!("  {text}");
-        if !args.json {
-            println!("{} (lecture {}): {}\n\n{}", e.name, e.lecture, e.question, e.method);
-        }
-        let start = Instant::now();
-        let found = (e.run)(&Lab::new(&device, args.seeds, args.effort, &say))?;
-        let took = start.elapsed().as_secs_f64();
-        let effort = if args.effort == 1.0 { String::new() } else { format!(", {} of its epochs", args.effort) };
-        let how = format!("kiln lab {} on {}, {} seeds{effort}, {}", e.name, info.name, args.seeds, seconds(took));
-        let path = args.out.join(format!("{}.html", e.name));
-        write_whole(&path, found.page(e, &how).as_bytes())?;
-        if args.json {
-            let mut value = found.to_json();
-            value["experiment"] = json!(e.name);
-            value["question"] = json!(e.question);
-            value["seconds"] = json!(took);
-            value["page"] = json!(path);
-            results.push(value);
-        } else {
-            println!("{}\n{how}\npage: {}\n", found.text(), path.display());
+        match one(args, &device, e) {
+            Ok(result) => results.push(result),
+            Err(why) => {
+                // The others have their own models; what they find is not lost.
+                eprintln!("error: {}: {why}", e.name);
+                results.push(json!({ "experiment": e.name, "error": why.to_string() }));
+                outcome = Outcome::Failed;
+            }
         }
     }
     if args.json {
@@ -87,7 +80,41 @@ pub fn run(args: &LabArgs) -> Result<Outcome> {
             "device": info.name, "driver": info.driver, "seeds": args.seeds, "effort": args.effort, "experiments": results,
         }));
     }
-    Ok(Outcome::Good)
+    Ok(outcome)
+}
+
+/// Runs one experiment, prints what it found and writes its page.
+fn one(args: &LabArgs, device: &Device, e: &Experiment) -> Result<Value> {
+    let say = |text: &str| eprintln!("  {text}");
+    if !args.json {
+        println!("{} (lecture {}): {}\n\n{}", e.name, e.lecture, e.question, e.method);
+    }
+    let start = Instant::now();
+    let lab = Lab::new(device, args.seeds, args.effort, &say);
+    let found = (e.run)(&lab)?;
+    let took = start.elapsed().as_secs_f64();
+    let mut how = format!("kiln lab {} on {}", e.name, device.info().name);
+    if lab.drawn() {
+        let _ = write!(how, ", {} seed{}", args.seeds, if args.seeds == 1 { "" } else { "s" });
+    }
+    if args.effort != 1.0 {
+        let _ = write!(how, ", {} times its epochs", args.effort);
+    }
+    let _ = write!(how, ", {}", seconds(took));
+    if !args.json {
+        println!("{}\n{how}", found.text());
+    }
+    let path = args.out.join(format!("{}.html", e.name));
+    write_whole(&path, found.page(e, &how).as_bytes())?;
+    if !args.json {
+        println!("page: {}\n", path.display());
+    }
+    let mut value = found.to_json();
+    value["experiment"] = json!(e.name);
+    value["question"] = json!(e.question);
+    value["seconds"] = json!(took);
+    value["page"] = json!(path);
+    Ok(value)
 }
 
 fn list(as_json: bool) {

@@ -59,11 +59,19 @@ pub(super) fn run(args: &BenchArgs, device: &Device, chosen: &[Box<dyn Case>], e
         }));
     } else if let Some((ratio, what)) = worst {
         println!("\n{count} regions; the built-in pick takes at most {ratio:.2} times the best ({what})");
-        println!("{together} small regions more, which share launches and have no variants");
+        println!("{}", beside(together));
     } else {
-        println!("these workloads have no kernel with several variants here");
+        println!("these workloads have no kernel with several variants here; {}", beside(together));
     }
     Ok(())
+}
+
+/// What is said of regions that a chain takes along.
+fn beside(n: usize) -> String {
+    format!(
+        "not among them: {n} small region{} that share launches and have no variants",
+        if n == 1 { "" } else { "s" }
+    )
 }
 
 /// The variants of one region, fastest first; of the splits of a product the best.

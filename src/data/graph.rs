@@ -66,6 +66,12 @@ impl GraphPart {
         nodes.iter().for_each(|&i| targets[i] = graph.labels[i]);
         GraphPart { graph, targets }
     }
+    /// The share of this part's nodes that has their most frequent class.
+    pub fn most_frequent(&self) -> f64 {
+        let mine: Vec<i32> = self.targets.iter().copied().filter(|&t| t != IGNORED).collect();
+        let count = |class: &i32| mine.iter().filter(|t| *t == class).count();
+        mine.iter().map(count).max().unwrap_or(0) as f64 / mine.len().max(1) as f64
+    }
 }
 
 impl Dataset for GraphPart {
@@ -108,6 +114,8 @@ mod tests {
         let part = GraphPart::new(Arc::new(g), &[1]);
         let b = part.batch(&[0], None).unwrap();
         assert_eq!(b[2].as_i32().unwrap(), [IGNORED, 1, IGNORED]);
+        let all = GraphPart { targets: vec![0, 1, 0], ..part.clone() };
+        assert_eq!((part.most_frequent(), all.most_frequent()), (1.0, 2.0 / 3.0));
         let m = Graph::new(&edges, [0, 1], &nodes[..2], vec![0, 1], None).unwrap_err().to_string();
         assert!(m.starts_with("e.csv: line 3, column \"v\": \"c\" is no node"), "{m}");
     }

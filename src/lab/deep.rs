@@ -1,7 +1,7 @@
 //! Deep, not fat: what do the same parameters do in many thin layers and in few wide ones?
 
 use super::finding::short;
-use super::material::{curve, digits, judge, mean_curve, mlp, points};
+use super::material::{Run, classify, digits, judge, mlp, points};
 use super::{Experiment, Finding, Lab, Plot, Spread, Table};
 use crate::data::{Arrays, Dataset};
 use crate::error::Result;
@@ -16,12 +16,14 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     question: "With the same number of parameters: is it better to have many thin layers or few wide ones?",
     method: "What they can represent: a zigzag of one variable with 2^(k-1) teeth is k layers of two rectifiers, whose weights are written down; with one hidden layer each kink needs a rectifier. What training finds: networks of that \
              deep shape, and with one hidden layer of as many parameters and of twice as many rectifiers as there are kinks, from random weights (2,048 points, 100 epochs, AdamW, learning rate 0.005 with a cosine, batches of 64; errors \
-             at 1,024 others, as shares of the variance). And perceptrons of about 6,000 parameters with 1 to 6 hidden layers on the digits (20 epochs).",
+             at 1,024 others, as shares of the variance). And perceptrons of about 6,000 parameters with 1 to 6 hidden layers on the digits (20 epochs, each with the learning rate, of 0.001 to 0.1 in \
+             steps of about 3, that has the lowest training loss on two seeds of their own).",
     run,
 };
 
 /// Parameters of the networks on digits, about.
 const BUDGET: usize = 6000;
+const RATES: [f64; 5] = [0.001, 0.003, 0.01, 0.03, 0.1];
 const DEPTHS: [usize; 5] = [1, 2, 3, 4, 6];
 const FOLDS: [usize; 4] = [2, 3, 4, 5];
 
@@ -44,15 +46,15 @@ fn parameters(widths: &[usize]) -> usize {
     widths.windows(2).map(|p| (p[0] + 1) * p[1]).sum()
 }
 
-fn trainer(lab: &Lab, shape: &[usize], loss: Loss, steps: u64, seed: u64) -> Trainer {
-    Trainer::new(lab.device(), mlp(shape, Relu), loss, AdamW::new(), 0.005)
+fn trainer(lab: &Lab, shape: &[usize], loss: Loss, (lr, steps): (f64, u64), seed: u64) -> Trainer {
+    Trainer::new(lab.device(), mlp(shape, Relu), loss, AdamW::new(), lr)
         .schedule(Schedule::WarmupCosine { warmup: 20, total: steps, min_lr: 0.0 })
         .seed(seed)
 }
 
 /// The error of the zigzag network whose weights are written down: a tooth is 2 relu(t) - 4 relu(t - 1/2).
 fn by_hand(lab: &Lab, folds: usize, test: &Arrays) -> Result<f64> {
-    let mut net = trainer(lab, &deep(folds), Loss::Mse, 1, 0);
+    let mut net = trainer(lab, &deep(folds), Loss::Mse, (0.005, 1), 0);
     net.prepare(&test.fields(), 1)?;
     for layer in 0..=folds {
         // Layer 0 of the perceptron flattens; the first linear layer also makes t = (x + 1) / 2 of x.
@@ -77,7 +79,7 @@ fn run(lab: &Lab) -> Result<Finding> {
         "Zigzag: squared error, the variance being 1",
         &["teeth", "network", "hidden layers", "width", "parameters", "error"],
     );
-    let (mut written, mut found_deep, mut found_flat) = (0.0f64, Vec::new(), Vec::new());
+    let (mut written, mut last) = (0.0f64, Vec::new());
     for folds in FOLDS {
         let (train, test) =
             (points(2048, 1, "train", |x| zigzag(x, folds))?, points(1024, 1, "test", |x| zigzag(x, folds))?);
@@ -98,24 +100,20 @@ fn run(lab: &Lab) -> Result<Finding> {
         row("written down", &deep(folds), short(error));
         let flat = widths(1, 1, 1, parameters(&deep(folds)));
         let wide = vec![1, 2 * ((1 << folds) - 1), 1];
-        for (i, (what, shape)) in
-            [("trained, deep", deep(folds)), ("trained, flat", flat), ("trained, wide", wide)].into_iter().enumerate()
-        {
+        last.clear();
+        for (what, shape) in [("trained, deep", deep(folds)), ("trained, flat", flat), ("trained, wide", wide)] {
             let errors = lab.seeds(&format!("{teeth} teeth, {what}"), |seed| {
-                let mut net = trainer(lab, &shape, Loss::Mse, epochs * 32, seed);
+                let mut net = trainer(lab, &shape, Loss::Mse, (0.005, epochs * 32), seed);
                 net.fit(&train, 64, epochs)?;
                 Ok(judge(&mut net, &test)?.loss() * 12.0)
             })?;
-            let error = Spread::of(&errors);
+            let error = Spread::of(errors);
             row(what, &shape, error.to_string());
-            match i {
-                0 => found_deep.push(error.mean),
-                1 => found_flat.push(error.mean),
-                _ => {}
-            }
+            last.push(error);
         }
     }
-    let mut dig = Table::new("Digits", &["hidden layers", "width", "parameters", "training loss", "test accuracy"]);
+    let columns = ["hidden layers", "width", "parameters", "learning rate", "training loss", "test accuracy"];
+    let mut dig = Table::new("Digits", &columns);
     let mut plot = Plot {
         title: "Digits: training loss, mean of the seeds".into(),
         x: "epoch",
@@ -125,41 +123,36 @@ fn run(lab: &Lab) -> Result<Finding> {
     let mut accuracies = Vec::new();
     for depth in DEPTHS {
         let shape = widths(64, 10, depth, BUDGET);
-        let runs = lab.seeds(&format!("digits, {depth} hidden layers"), |seed| {
+        let one = |seed: u64, lr: f64| {
             let data = digits(seed)?;
             let epochs = lab.epochs(20);
             let steps = epochs * data.train.len().div_ceil(64) as u64;
-            let mut net = trainer(lab, &shape, Loss::cross_entropy(), steps, seed);
-            let losses: Vec<f64> = curve(&mut net, &data.train, 64, epochs)?.iter().map(|m| m.loss()).collect();
-            Ok((losses, judge(&mut net, &data.test)?.accuracy()))
-        })?;
-        let loss = Spread::of(&runs.iter().map(|r| r.0.last().copied().unwrap_or(f64::NAN)).collect::<Vec<_>>());
-        let test = Spread::of(&runs.iter().map(|r| r.1).collect::<Vec<_>>());
-        let size = parameters(&shape).to_string();
-        dig.row(vec![depth.to_string(), shape[1].to_string(), size, loss.to_string(), test.percent()]);
-        let curves: Vec<Vec<f64>> = runs.into_iter().map(|r| r.0).collect();
-        plot.lines.push((format!("{depth} of {}", shape[1]), mean_curve(&curves)));
+            classify(&mut trainer(lab, &shape, Loss::cross_entropy(), (lr, steps), seed), &data, 64, epochs)
+        };
+        let what = format!("digits, {depth} hidden layers");
+        let (lr, end) = lab.rate(&what, &RATES, |seed, lr| Ok(one(seed, lr)?.last()))?;
+        let runs = lab.seeds(&format!("{what}, learning rate {lr}"), |seed| one(seed, lr))?;
+        let (loss, test) = Run::ends(&runs);
+        let sizes = [depth, shape[1], parameters(&shape)].map(|n| n.to_string());
+        dig.row(sizes.into_iter().chain([format!("{lr}{end}"), loss.to_string(), test.percent()]).collect());
+        plot.lines.push((format!("{depth} of {}", shape[1]), Run::line(&runs)));
         accuracies.push(test);
     }
-    let last = FOLDS.len() - 1;
-    let kinks = (1 << FOLDS[last]) - 1;
-    let best = (0..DEPTHS.len()).fold(0, |b, i| if accuracies[i].mean > accuracies[b].mean { i } else { b });
-    let deepest = accuracies[DEPTHS.len() - 1];
-    let against = if deepest.below(&accuracies[0]) { "below it on every seed" } else { "within its scatter or above" };
+    let folds = FOLDS[FOLDS.len() - 1];
+    let ([deep_error, flat_error, wide_error], [one, .., deepest]) = (&last[..], &accuracies[..]) else {
+        return Ok(Finding::default());
+    };
     let answer = format!(
-        "Layers multiply what they can represent: {} parameters in {} layers of two make {kinks} kinks (written down: error {} at most), where one hidden layer needs a rectifier for each. But training has to find it: from random weights \
-         that shape ends at {} of the variance with {} teeth, one hidden layer of as many parameters at {}. On the digits, with about {BUDGET} parameters, {} hidden layer(s) end best, at {}; one at {}, {} at {}, {against}.",
-        parameters(&deep(FOLDS[last])),
-        FOLDS[last],
+        "Layers multiply what a network can represent: {} parameters in {folds} layers of two make {} kinks (written down: error {} at most), where one hidden layer needs a rectifier for each. Training has to find it: from random \
+         weights that shape ends at {deep_error} of the variance, one hidden layer of as many parameters at {flat_error}, one with twice as many rectifiers as kinks at {wide_error}. On the digits, with about {BUDGET} parameters, one hidden layer ends \
+         at {}, {} at {}, {}.",
+        parameters(&deep(folds)),
+        (1 << folds) - 1,
         short(written),
-        short(found_deep[last]),
-        1 << (FOLDS[last] - 1),
-        short(found_flat[last]),
-        DEPTHS[best],
-        accuracies[best].percent(),
-        accuracies[0].percent(),
+        one.percent(),
         DEPTHS[DEPTHS.len() - 1],
         deepest.percent(),
+        deepest.against(one)
     );
     Ok(Finding { answer, tables: vec![zig, dig], plots: vec![plot], ..Finding::default() })
 }

@@ -1,7 +1,7 @@
 //! Does attention that fades with the distance help, in one dimension and over the pixels of an image?
 
-use super::material::{curve, digits, judge, mean_curve};
-use super::{Experiment, Finding, Lab, Plot, Spread, Table};
+use super::material::{Run, classify, digits};
+use super::{Experiment, Finding, Lab, Plot, Table};
 use crate::error::Result;
 use crate::ir::Tensor;
 use crate::nn::{Form, LearnedPositions, Linear, Module, Scope, SelfAttention};
@@ -13,7 +13,8 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     lecture: 11,
     question: "Self-attention whose scores fade with the distance: does it help, along a sequence and over the pixels of an image?",
     method: "Each of the 64 pixels of a digit is a token, its value a linear layer's input. Two layers of self-attention (width 16, 4 heads, residual, rectifier) and the mean over the pixels classify it, after 15 epochs (AdamW, learning \
-             rate 0.01, batches of 32). Scores are multiplied by exp(-d) of a distance times a decay before the softmax: no decay; along the row-by-row sequence; in the plane; each learned per head from 0.3 on. All that with learned \
+             rate 0.01, batches of 32). Scores are multiplied by exp(-decay * distance) before the softmax, so that far ones become 0 (and their weights those of any \
+             score of 0): no decay; along the row-by-row sequence; in the plane; each learned per head from 0.3 on. All that with learned \
              positions added to the tokens, and without.",
     run,
 };
@@ -55,36 +56,28 @@ fn run(lab: &Lab) -> Result<Finding> {
         let mut ends = Vec::new();
         for (form, name) in forms {
             let runs = lab.seeds(&format!("{with}, {name}"), |seed| {
-                let data = digits(seed)?;
                 let model = Pixels { form, positions };
                 let mut trainer =
                     Trainer::new(lab.device(), model, Loss::cross_entropy(), AdamW::new(), 0.01).seed(seed);
-                let losses: Vec<f64> =
-                    curve(&mut trainer, &data.train, 32, lab.epochs(15))?.iter().map(|m| m.loss()).collect();
-                Ok((losses, judge(&mut trainer, &data.test)?.accuracy()))
+                classify(&mut trainer, &digits(seed)?, 32, lab.epochs(15))
             })?;
-            let loss = Spread::of(&runs.iter().map(|r| r.0.last().copied().unwrap_or(f64::NAN)).collect::<Vec<_>>());
-            let test = Spread::of(&runs.iter().map(|r| r.1).collect::<Vec<_>>());
+            let (loss, test) = Run::ends(&runs);
             table.row(vec![with.into(), name.into(), loss.to_string(), test.percent()]);
-            plot.lines.push((name.into(), mean_curve(&runs.into_iter().map(|r| r.0).collect::<Vec<_>>())));
+            plot.lines.push((name.into(), Run::line(&runs)));
             ends.push(test);
         }
-        let against = |i: usize, j: usize| match (ends[j].below(&ends[i]), ends[i].below(&ends[j])) {
-            (true, _) => "above on every seed",
-            (_, true) => "below on every seed",
-            _ => "within the scatter of the seeds",
-        };
+        let [none, line, plane] = ends[..] else { return Ok(Finding::default()) };
         verdicts.push(format!(
-            "{with}, no decay ends at {}; along the sequence at {} ({}), in the plane at {} ({}, and compared with the sequence {})",
-            ends[0].percent(),
-            ends[1].percent(),
-            against(1, 0),
-            ends[2].percent(),
-            against(2, 0),
-            against(2, 1)
+            "{with}: no decay {}; along the sequence {}, {}; in the plane {}, {}, and compared with the sequence {}",
+            none.percent(),
+            line.percent(),
+            line.against(&none),
+            plane.percent(),
+            plane.against(&none),
+            plane.against(&line)
         ));
         plots.push(plot);
     }
-    let answer = format!("Test accuracy: {}.", verdicts.join("; "));
+    let answer = format!("Test accuracy {}.", verdicts.join(". And "));
     Ok(Finding { answer, tables: vec![table], plots, ..Finding::default() })
 }

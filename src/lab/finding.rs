@@ -1,7 +1,7 @@
 //! What an experiment found: tables, charts and an answer, as text and as a page.
 
 use super::Experiment;
-use crate::report::chart::{Series, chart};
+use crate::report::chart::{COLOURS, Series, chart};
 use crate::report::page::escape;
 use serde_json::{Value, json};
 use std::fmt::{self, Write};
@@ -70,38 +70,77 @@ pub struct Finding {
 /// A measurement over the seeds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// Mean.
+    /// Mean of the seeds that did not diverge; NaN if all did.
     pub mean: f64,
-    /// Smallest.
+    /// Smallest of them.
     pub low: f64,
-    /// Largest.
+    /// Largest of them.
     pub high: f64,
+    /// How many seeds there were, and how many of them gave no finite number.
+    pub seeds: [usize; 2],
+}
+
+/// How one measurement stands to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Every seed is above every seed of the other.
+    Above,
+    /// Every seed is below every seed of the other.
+    Below,
+    /// The seeds of the two overlap, or some diverged.
+    Scatter,
+    /// There is one seed, which tells nothing of scatter.
+    One,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Order::Above => "above it on every seed",
+            Order::Below => "below it on every seed",
+            Order::Scatter => "within the scatter of the seeds",
+            Order::One => "one seed, which tells nothing of scatter",
+        })
+    }
 }
 
 impl Spread {
-    /// Of the finite values among these: a diverged seed shows as NaN mean.
-    pub fn of(values: &[f64]) -> Spread {
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        Spread { mean, low, high }
+    /// Of one number a seed.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Spread {
+        let all: Vec<f64> = values.into_iter().collect();
+        let finite: Vec<f64> = all.iter().copied().filter(|v| v.is_finite()).collect();
+        let mean = finite.iter().sum::<f64>() / finite.len() as f64;
+        let low = finite.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = finite.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Spread { mean, low, high, seeds: [all.len(), all.len() - finite.len()] }
     }
-    /// True if every seed of this is below every seed of the other. A diverged seed is below nothing.
-    pub fn below(&self, other: &Spread) -> bool {
-        self.mean.is_finite() && (self.high < other.low || other.mean.is_nan())
+    /// How this stands to the other. Of two equal models all five seeds of one are above all five of the other once in 252 times.
+    pub fn against(&self, other: &Spread) -> Order {
+        match () {
+            _ if self.seeds[1] + other.seeds[1] > 0 => Order::Scatter,
+            _ if self.seeds[0].min(other.seeds[0]) < 2 => Order::One,
+            _ if self.low > other.high => Order::Above,
+            _ if self.high < other.low => Order::Below,
+            _ => Order::Scatter,
+        }
     }
     /// The mean with the ends, as percentages.
     pub fn percent(&self) -> String {
-        format!("{:.1} % ({:.1} to {:.1})", 100.0 * self.mean, 100.0 * self.low, 100.0 * self.high)
+        self.text(&|x| format!("{:.1}", 100.0 * x), " %")
+    }
+    fn text(&self, number: &dyn Fn(f64) -> String, unit: &str) -> String {
+        let [seeds, lost] = self.seeds;
+        if seeds == lost {
+            return "diverged".into();
+        }
+        let rest = if lost > 0 { format!("; {lost} of {seeds} diverged") } else { String::new() };
+        format!("{}{unit} ({} to {}{rest})", number(self.mean), number(self.low), number(self.high))
     }
 }
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.mean.is_nan() {
-            return f.write_str("diverged");
-        }
-        write!(f, "{} ({} to {})", short(self.mean), short(self.low), short(self.high))
+        f.write_str(&self.text(&short, ""))
     }
 }
 
@@ -134,7 +173,7 @@ impl Finding {
     /// As one JSON object: the tables as they are printed, and the charts' points.
     pub fn to_json(&self) -> Value {
         let table = |t: &Table| json!({ "title": t.title, "columns": t.columns, "rows": t.rows });
-        let plot = |p: &Plot| json!({ "title": p.title, "x": p.x, "lines": p.lines });
+        let plot = |p: &Plot| json!({ "title": p.title, "x": p.x, "logarithmic": p.logarithmic, "lines": p.lines });
         let map = |m: &Map| json!({ "title": m.title, "area": m.area, "values": m.values, "paths": m.paths });
         json!({
             "answer": self.answer,
@@ -196,7 +235,7 @@ impl Map {
         let mut svg = format!("<svg viewBox=\"0 0 {SIDE} {SIDE}\" style=\"max-width:{SIDE}px\" role=\"img\">");
         for (r, row) in self.values.iter().enumerate() {
             for (c, v) in row.iter().enumerate() {
-                let light = 18.0 + 74.0 * rank(*v);
+                let light = if v.is_finite() { 18.0 + 74.0 * rank(*v) } else { 100.0 };
                 let (x, y) = (c as f64 * w, SIDE - (r + 1) as f64 * h);
                 let _ = write!(
                     svg,
@@ -213,11 +252,14 @@ impl Map {
         };
         for (i, (_, path)) in self.paths.iter().enumerate() {
             let points: Vec<String> = path.iter().filter(|(x, y)| x.is_finite() && y.is_finite()).map(place).collect();
-            let _ = write!(svg, "<polyline class=\"line s{}\" points=\"{}\"/>", i + 1, points.join(" "));
+            let _ = write!(svg, "<polyline class=\"line s{}\" points=\"{}\"/>", (i + 1) % COLOURS, points.join(" "));
         }
         let names = self.paths.iter().enumerate();
-        let legend: String =
-            names.map(|(i, (name, _))| format!("<span><i class=\"b{}\"></i>{}</span>", i + 1, escape(name))).collect();
+        let legend: String = names
+            .map(|(i, (name, _))| format!("<span><i class=\"b{}\"></i>{}</span>", (i + 1) % COLOURS, escape(name)))
+            .collect();
+        let ends = format!("<span>across {left} to {right}, up {bottom} to {top}</span>");
+        let legend = legend + &ends;
         svg + "</svg><div class=\"legend\">" + &legend + "</div>"
     }
 }
@@ -228,12 +270,21 @@ mod tests {
 
     #[test]
     fn spreads_say_what_the_seeds_say() {
-        let (a, b) = (Spread::of(&[0.1, 0.3]), Spread::of(&[0.31, 0.4]));
-        assert!(a.below(&b) && !b.below(&a) && !a.below(&Spread::of(&[0.2, 0.5])));
-        let lost = Spread::of(&[0.1, f64::NAN]);
-        assert!(a.below(&lost) && !lost.below(&b), "a diverged seed is below nothing");
-        assert_eq!((a.to_string(), lost.to_string()), ("0.200 (0.100 to 0.300)".into(), "diverged".into()));
-        assert_eq!(a.percent(), "20.0 % (10.0 to 30.0)");
+        let (a, b) = (Spread::of([0.1, 0.3]), Spread::of([0.31, 0.4]));
+        assert_eq!((a.against(&b), b.against(&a)), (Order::Below, Order::Above));
+        assert_eq!(a.against(&Spread::of([0.2, 0.5])), Order::Scatter);
+        assert_eq!(Spread::of([0.1]).against(&Spread::of([0.2])), Order::One);
+        let lost = Spread::of([0.1, f64::NAN, 0.2, f64::INFINITY]);
+        assert_eq!(
+            (a.against(&lost), lost.against(&b)),
+            (Order::Scatter, Order::Scatter),
+            "a diverged seed is nowhere"
+        );
+        assert_eq!(lost.to_string(), "0.150 (0.100 to 0.200; 2 of 4 diverged)");
+        assert_eq!(Spread::of([f64::NAN]).percent(), "diverged");
+        assert_eq!((a.to_string(), a.percent()), ("0.200 (0.100 to 0.300)".into(), "20.0 % (10.0 to 30.0)".into()));
+        assert_eq!(Order::Above.to_string(), "above it on every seed");
+        assert_eq!(Order::Below.to_string(), "below it on every seed");
     }
 
     #[test]
@@ -261,6 +312,7 @@ mod tests {
             assert!(page.contains(part), "{part} is not in {page}");
         }
         assert!(!page.contains("NaN"));
+        assert!(page.contains("hsl(215 45% 100%)"), "what is no number has no rank");
         assert!(finding.text().contains("width  error\n4      <0.5>"), "{}", finding.text());
     }
 }

@@ -1,5 +1,6 @@
 //! What experiments share: the embedded digits, points of functions, multilayer perceptrons, curves of training.
 
+use super::Spread;
 use crate::data::{Arrays, Dataset, Split, embedded};
 use crate::error::Result;
 use crate::nn::{Flatten, Linear, Module, Sequential};
@@ -61,9 +62,31 @@ pub(super) fn judge(trainer: &mut Trainer, data: &Arrays) -> Result<Measures> {
     trainer.evaluate(data, &all, EVAL.min(all.len()))
 }
 
-/// The mean over the seeds of curves of one length, as points of a chart that begin at x = 1.
-pub(super) fn mean_curve(curves: &[Vec<f64>]) -> Vec<(f64, f64)> {
-    let n = curves.iter().map(Vec::len).min().unwrap_or(0);
-    let mean = |i: usize| curves.iter().map(|c| c[i]).sum::<f64>() / curves.len() as f64;
-    (0..n).map(|i| ((i + 1) as f64, mean(i))).collect()
+/// One training: a number for each epoch, and one from held-out examples at the end.
+pub(super) struct Run {
+    pub curve: Vec<f64>,
+    pub held_out: f64,
+}
+
+/// Trains a classifier for some epochs: its losses while training, and the accuracy on the test part.
+pub(super) fn classify(trainer: &mut Trainer, data: &Digits, batch: usize, epochs: u64) -> Result<Run> {
+    let curve = curve(trainer, &data.train, batch, epochs)?.iter().map(Measures::loss).collect();
+    Ok(Run { curve, held_out: judge(trainer, &data.test)?.accuracy() })
+}
+
+impl Run {
+    /// The last number of the curve.
+    pub fn last(&self) -> f64 {
+        self.curve.last().copied().unwrap_or(f64::NAN)
+    }
+    /// The last numbers of the seeds' curves, and what was held out.
+    pub fn ends(runs: &[Run]) -> (Spread, Spread) {
+        (Spread::of(runs.iter().map(Run::last)), Spread::of(runs.iter().map(|r| r.held_out)))
+    }
+    /// The mean of the curves, as points of a chart that begin at x = 1.
+    pub fn line(runs: &[Run]) -> Vec<(f64, f64)> {
+        let n = runs.iter().map(|r| r.curve.len()).min().unwrap_or(0);
+        let mean = |i: usize| runs.iter().map(|r| r.curve[i]).sum::<f64>() / runs.len() as f64;
+        (0..n).map(|i| ((i + 1) as f64, mean(i))).collect()
+    }
 }

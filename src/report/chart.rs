@@ -10,6 +10,9 @@ pub struct Series<'a> {
     pub points: Vec<(f64, f64)>,
 }
 
+/// Colours that the style sheet has; more lines begin again.
+pub const COLOURS: usize = 6;
+
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 58.0;
@@ -77,6 +80,7 @@ pub fn chart(x_name: &str, series: &[Series], logarithmic: bool) -> String {
         HEIGHT - 2.0
     );
     for (i, points) in kept.iter().enumerate() {
+        let i = i % COLOURS;
         let path: Vec<String> = points.iter().map(|&(x, y)| format!("{:.1},{:.1}", px(x), py(y))).collect();
         match points.len() {
             0 => {}
@@ -90,8 +94,12 @@ pub fn chart(x_name: &str, series: &[Series], logarithmic: bool) -> String {
         }
     }
     svg += "</svg>";
-    let legend: String =
-        series.iter().enumerate().map(|(i, s)| format!("<span><i class=\"b{i}\"></i>{}</span>", s.name)).collect();
+    let legend: String = series
+        .iter()
+        .enumerate()
+        .map(|(i, s)| (i % COLOURS, s))
+        .map(|(i, s)| format!("<span><i class=\"b{i}\"></i>{}</span>", s.name))
+        .collect();
     format!("{svg}<div class=\"legend\">{legend}</div>")
 }
 

@@ -68,7 +68,22 @@ fn the_command_lists_runs_and_refuses() {
     };
     refused(&["lab", "loss-surfaces"], "is no experiment; there are loss-surface, ");
     refused(&["lab", "loss-surface", "--seeds", "0"], "--seeds");
+    refused(&["lab", "loss-surface", "--seeds", "1000"], "must be 1 to 100");
     refused(&["lab", "loss-surface", "--effort", "0"], "--effort");
+    refused(&["lab", "loss-surface", "--effort", "1e9"], "at most 100");
     fs::write(dir.path().join("file"), "").unwrap();
     refused(&["lab", "loss-surface", "--device", "cpu", "--out", "file"], "cannot make the folder");
+    // A page that cannot be written is named, and the experiments after it run all the same.
+    fs::create_dir_all(dir.path().join("taken/loss-surface.html")).unwrap();
+    let names = ["loss-surface", "all-layers", "all-layers"];
+    let args =
+        [&["lab"], &names[..], &["--device", "cpu", "--effort", "0.01", "--seeds", "1", "--out", "taken"]].concat();
+    let out = kiln(dir.path(), &args);
+    let (text, errors) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+    assert_eq!(out.status.code(), Some(1), "{errors}");
+    assert!(
+        errors.contains("error: loss-surface: ") && text.contains("Answer: A long narrow valley"),
+        "{errors}{text}"
+    );
+    assert_eq!(text.matches("all-layers.html").count(), 1, "{text}");
 }

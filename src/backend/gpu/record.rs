@@ -71,11 +71,26 @@ fn budget(class: AdapterClass) -> f64 {
     if class == AdapterClass::Software { f64::INFINITY } else { 0.1 }
 }
 
+/// Of one call at most so many launches.
+const MOST_PIECES: u64 = 4096;
+
 /// How many launches a call should be, so that each fits into a submit.
-fn pieces(call: &KernelCall, caps: &GpuCaps) -> u64 {
-    let wanted = caps.wanted(parts::PARTS).and_then(|n| n.parse().ok()).unwrap_or(1);
+fn pieces(call: &KernelCall, caps: &GpuCaps) -> Result<u64> {
+    let wanted = caps.wanted(parts::PARTS).unwrap_or("1");
+    let wanted: u64 =
+        wanted.parse().map_err(|_| Error::input(parts::PARTS, format!("{wanted:?} is no number of parts")))?;
     let long = (estimate(caps.class, call.flops, call.bytes) / budget(caps.class)).ceil() as u64;
-    long.max(wanted)
+    Ok(long.max(wanted).min(MOST_PIECES))
+}
+
+/// The call in as many parts as it should have.
+fn in_pieces(call: KernelCall, caps: &GpuCaps) -> Result<Vec<KernelCall>> {
+    let wanted = pieces(&call, caps)?;
+    let (label, all) = (call.label, parts::cut(call, wanted));
+    if all.len() < wanted as usize && caps.wanted(parts::PARTS).is_none() {
+        log::warn!("{label} should be {wanted} launches and can only be {}: one may take long", all.len());
+    }
+    Ok(all)
 }
 
 /// A region's calls with what its bindings name.
@@ -171,7 +186,8 @@ impl GpuRun {
             };
             let memory = Memory::of(work, &ats);
             let calls = calls.into_iter().filter(|c| c.grid.count() > 0);
-            for mut call in calls.flat_map(|c| parts::cut(c.clone(), pieces(&c, caps))) {
+            let calls = calls.map(|c| in_pieces(c, caps)).collect::<Result<Vec<_>>>()?;
+            for mut call in calls.into_iter().flatten() {
                 let bound = memory.bound(shared, &call, &scratch)?;
                 if let Work::Run { region, .. } = &work[ats[0]] {
                     set_site(shared, region, &mut call);
@@ -434,7 +450,7 @@ mod tests {
     fn no_launch_exceeds_the_budget() {
         let calls = |n: usize, caps: &GpuCaps| {
             let whole = kernels::select(&kernels::samples::product(n), caps).expect("a product has a kernel");
-            let cut = whole.iter().flat_map(|c| parts::cut(c.clone(), pieces(c, caps)));
+            let cut = whole.into_iter().flat_map(|c| in_pieces(c, caps).expect("a number"));
             cut.map(|c| estimate(caps.class, c.flops, c.bytes)).collect::<Vec<_>>()
         };
         for class in [AdapterClass::Discrete, AdapterClass::Integrated, AdapterClass::Other] {
@@ -444,5 +460,8 @@ mod tests {
             assert!(long.len() > 10 && long.iter().all(|&s| s <= 1.1 * budget(class)), "{class:?}: {long:?}");
         }
         assert_eq!(calls(8192, &GpuCaps::sample(AdapterClass::Software, None)).len(), 1);
+        let odd = GpuCaps { variants: [("parts".into(), "some".into())].into(), ..GpuCaps::default_limits() };
+        let whole = kernels::select(&kernels::samples::product(64), &odd).expect("a product has a kernel");
+        assert!(pieces(&whole[0], &odd).unwrap_err().to_string().contains("\"some\" is no number of parts"));
     }
 }

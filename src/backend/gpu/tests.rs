@@ -4,6 +4,7 @@ use super::harness::{self, device, disagreement};
 use super::kernels;
 use crate::backend::Backend;
 use crate::plan::{Region, RegionKind};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 fn skip() {
@@ -126,22 +127,35 @@ fn cut_samples(gpu: &super::Gpu, cut: &super::Gpu, samples: &[Region]) -> (Vec<S
 #[test]
 fn long_launches_in_parts_give_the_same_bits() {
     let Some(gpu) = device() else { return skip() };
+    // Small workgroups, so that small samples have several; and few along x, so that numbers along y and z count too.
+    let caps = super::GpuCaps { max_invocations: 8, max_workgroups: 16, ..gpu.gpu_caps().clone() };
+    let gpu = &super::Gpu { caps, ..gpu.with_variants(Default::default()) };
     let cut = gpu.with_variants([(kernels::parts::PARTS.into(), "3".into())].into());
-    let (mut wrong, mut whole, mut parts) = (Vec::new(), 0, 0);
+    let (mut wrong, mut whole) = (Vec::new(), BTreeSet::new());
     for kernel in kernels::all() {
-        // A few of each kernel: every text costs a compilation.
+        // A few of each kernel, since every text costs a compilation; all of one whose few are single workgroups.
         let f16 = gpu.gpu_caps().f16;
-        let few: Vec<_> =
-            (kernel.samples)().into_iter().filter(|r| f16 || !kernels::half::stored(r)).step_by(4).collect();
-        let (w, [a, b]) = cut_samples(gpu, &cut, &few);
-        wrong.extend(w);
-        (whole, parts) = (whole + a, parts + b);
+        let all: Vec<_> = (kernel.samples)().into_iter().filter(|r| f16 || !kernels::half::stored(r)).collect();
+        let few: Vec<_> = all.iter().step_by(4).cloned().collect();
+        let mut uncut = true;
+        for samples in [few, all] {
+            if uncut {
+                let (w, [launches, parts]) = cut_samples(gpu, &cut, &samples);
+                wrong.extend(w);
+                uncut = parts == launches;
+            }
+        }
+        if uncut {
+            whole.insert(kernel.stems[0]);
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(parts > whole + whole / 2, "{whole} launches in {parts} parts");
-    let samples: Vec<_> = (kernels::pointwise::KERNEL.samples)().into_iter().take(4).collect();
-    let (wrong, _) = cut_samples(gpu, &cut.mutated(kernels::parts::MUTATION), &samples);
-    assert!(!wrong.is_empty(), "parts that compute the same workgroups are not noticed");
+    assert!(whole.is_empty(), "no sample was cut of {whole:?}");
+    let samples: Vec<_> = (kernels::pointwise::KERNEL.samples)().into_iter().collect();
+    for &mutation in kernels::parts::MUTATIONS {
+        let (wrong, _) = cut_samples(gpu, &cut.mutated(mutation), &samples);
+        assert!(!wrong.is_empty(), "{mutation:?} is not noticed");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Attention with its scores in memory, for software adapters: packed products (`matmul_packed`), and between them one kernel that goes
-//! through the rows of scores and writes what the next product reads straight into that one's texture. Tiles of keys that no query of the
-//! tile sees are neither computed nor read. Recomputing scores in tiles costs those adapters more than memory does (benches/REJECTED.md).
+//! through the rows of scores and writes what the next product reads straight into that one's texture. Tiles of keys that no query of the tile
+//! sees are neither computed, packed nor read. Recomputing scores in tiles costs those adapters more than memory does (benches/REJECTED.md).
 
 use super::choice::Frame;
 use super::epilogue::PUT4;
@@ -378,7 +378,8 @@ impl Part {
             None => (matmul::operand("a", b.view, true, [n, k], "params.gemm.n", true, exact), b.bind, 0),
         };
         params.gemm.m = rows as u32;
-        let along = packed::along(left.along_k, right.along_k, call.causal && self.seen == Seen::From);
+        let later = call.causal && self.seen == Seen::From;
+        let along = packed::along(left.along_k, right.along_k) + &packed::later(later);
         let pack = Pack {
             stem: "matmul_pack",
             text: include_str!("../../../../shaders/matmul_pack.wgsl"),
@@ -389,9 +390,8 @@ impl Part {
             invocations: ((rows.div_ceil(4) + n.div_ceil(4)) * k.div_ceil(4) * call.heads()) as u64,
         };
         let types = [include_str!("../../../../shaders/matmul_sizes.wgsl"), TYPES, &self.placing(call)];
-        let mut packed = pack.call(&types, self.frame, Params::of(&params), caps)?;
-        packed.bytes = 8 * (call.heads() * k * (rows + n)) as u64;
-        Ok(packed)
+        let bytes = 8 * (call.heads() * k * (if later { rows / 2 } else { rows } + n)) as u64;
+        Ok(KernelCall { bytes, ..pack.call(&types, self.frame, Params::of(&params), caps)? })
     }
 
     /// The product with the left operand in texture `left`; `result` of the text makes values of sums, for the first of the buffers.

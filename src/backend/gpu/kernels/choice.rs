@@ -196,8 +196,9 @@ pub(super) fn direct_workgroup(units: u64, caps: &GpuCaps) -> u32 {
     if units > 16 && units <= 32 { 16 } else { 32 }
 }
 
-/// What `Frame::Subgroup` must gain over frames with smaller texts, in nanoseconds, for 8 rows and nearly the square of them: lavapipe 22.3.6 compiles 8 rows
-/// in 0.35 s and 16 in 0.9 (`Frame::Direct` in 0.13 to 0.24; 25.0.7: 0.4, 0.5 and 0.4 to 1), convolutions in 1.7 s: most of a small model's cold start.
+/// What `Frame::Subgroup` must gain over frames with smaller texts, in nanoseconds: this for a text of 8 rows, four times as much for one of 16.
+/// Lavapipe 22.3.6 compiles them in 0.35 and 0.9 s (`Frame::Direct` in 0.13 to 0.24 s; 25.0.7: 0.4, 0.5 and 0.4 to 1 s), convolutions in 1.7 s: most
+/// of a small model's cold start. Set so that every pick is within 1.5 of the best and cold starts stay short, not derived.
 const COMPILE: f64 = 1e4;
 
 /// Software adapters: the least estimated time. Costs in nanoseconds per SIMD group and 4 of k, fitted to lavapipe: a vec4 load 14,
@@ -220,6 +221,7 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
             }
             Frame::Direct(rows, cols) => {
                 let (r, c) = (rows as f64, cols as f64);
+                // Short products take twice what the loads alone would; measured, the cause is not known.
                 let slow = if size.gather { 1.0 } else { 2.0 };
                 (slow * (14.0 * r + block * c + 10.7 * r * c), 24.0 * r * c)
             }
@@ -262,4 +264,39 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
         }
     }
     best.map_or_else(|| finished("direct_4x1", Frame::Direct(4, 1), size, 1, false), |b| b.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::AdapterClass;
+
+    #[test]
+    fn software_picks() {
+        let caps =
+            |lanes| GpuCaps { image_rows: 8192, ..GpuCaps::sample(AdapterClass::Software, Some((lanes, lanes))) };
+        let pick = |lanes: u32, [m, k, n]: [usize; 3], gather: bool| {
+            let caps = caps(lanes);
+            let size = Size { m, n, k, batches: 1, gather };
+            let texels = packed::texels([m, n, k, 1], Frame::Packed(8), &caps).iter().sum::<u64>() as usize;
+            choose("matmul", size, Some(Packing { size, texels }), false, &caps).expect("a choice").name
+        };
+        // As `kiln bench --variants` measured them: small products by tiles of eight rows, longer ones of sixteen, large ones packed.
+        assert_eq!(pick(8, [32, 64, 64], false), "subgroup_8x8");
+        assert_eq!(pick(8, [64, 3136, 128], false), "subgroup_8");
+        assert_eq!(pick(8, [512, 512, 512], false), "packed_8");
+        // Of eight rows one or four would be used.
+        assert_eq!(pick(8, [1, 1024, 1024], false), "direct_1x2");
+        assert!(pick(8, [4, 1024, 1024], false).starts_with("direct"));
+        // With four lanes packing pays for what gathers alone.
+        assert!(!pick(4, [512, 512, 512], false).starts_with("packed"));
+        assert!(pick(4, [32, 144, 25088], true).starts_with("packed"));
+    }
+
+    #[test]
+    fn few_invocations_are_two_workgroups_on_software_adapters() {
+        let of = |class| [1, 16, 17, 32, 33, 1000].map(|n| direct_workgroup(n, &GpuCaps::sample(class, Some((8, 8)))));
+        assert_eq!(of(AdapterClass::Software), [32, 32, 16, 16, 32, 32]);
+        assert_eq!(of(AdapterClass::Discrete), [64; 6]);
+    }
 }

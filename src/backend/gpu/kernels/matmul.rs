@@ -133,7 +133,7 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
     };
     let (left, right) = if swap { (1, 0) } else { (0, 1) };
     let (la, lb) = (load("a", left, "params.gemm.m"), load("b", right, "params.gemm.n"));
-    let along = packed::along(la.along_k, lb.along_k, false);
+    let along = packed::along(la.along_k, lb.along_k);
     let buffers = [(la.element_type(), left), (lb.element_type(), right)];
     let (loaders, operands) = match choice.frame {
         Frame::Tiled(_) => (la.line() + &lb.line() + &along, Operands::Buffers(buffers)),
@@ -141,7 +141,7 @@ pub(super) fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>,
             let pack = Pack {
                 stem: "matmul_pack",
                 text: include_str!("../../../../shaders/matmul_pack.wgsl"),
-                loaders: la.block() + &lb.block() + &along,
+                loaders: la.block() + &lb.block() + &along + &packed::later(false),
                 operands: buffers.map(|(ty, arg)| (ty, Bind::Arg(arg))),
                 texels: packed::texels([size.m, size.n, k, size.batches], choice.frame, caps),
                 images: [0, 1],

@@ -50,12 +50,14 @@ pub(super) fn fit(texels: [u64; 2], caps: &GpuCaps) -> bool {
     texels.iter().all(|&t| t <= u64::from(caps.image_rows) * u64::from(IMAGE_WIDTH))
 }
 
-/// Constants of a text that packs or stages both operands: whether their memory runs along k, and whether the product reads each panel of a
-/// only from its first row's place in k on.
-pub(super) fn along(a: bool, b: bool, later: bool) -> String {
-    [("A_ALONG_K", a), ("B_ALONG_K", b), ("LATER", later)]
-        .map(|(name, is)| format!("const {name}: bool = {is};\n"))
-        .concat()
+/// Constants of a text that packs or stages both operands: whether their memory runs along k.
+pub(super) fn along(a: bool, b: bool) -> String {
+    format!("const A_ALONG_K: bool = {a};\nconst B_ALONG_K: bool = {b};\n")
+}
+
+/// Whether the product reads each panel of a packed a only from its first row's place in k on.
+pub(super) fn later(is: bool) -> String {
+    format!("const LATER: bool = {is};\n")
 }
 
 /// Statements that narrow k of the tile `at`; a tile is left out if it ends before it begins.

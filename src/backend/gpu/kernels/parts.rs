@@ -11,9 +11,11 @@ pub const PARTS: &str = "parts";
 /// Members that a cut text's `Params` end with: four u32 each.
 pub const MEMBERS: [&str; 2] = ["part_first", "part_groups"];
 
-/// A deliberate fault: all parts compute the first workgroups.
-pub const MUTATION: Mutation =
-    Mutation { stem: "pointwise", find: "part_group + params.part_first.xyz", replace: "part_group" };
+/// Deliberate faults: all parts compute the first workgroups; a part counts rows of workgroups by its own width.
+pub const MUTATIONS: &[Mutation] = &[
+    Mutation { stem: "pointwise", find: "part_group + params.part_first.xyz", replace: "part_group" },
+    Mutation { stem: "pointwise", find: "let groups = params.part_groups.xyz", replace: "let groups = vec3<u32>(1u)" },
+];
 
 /// The call as `wanted` calls that together launch its workgroups, or as many as it can be cut into.
 pub fn cut(call: KernelCall, wanted: u64) -> Vec<KernelCall> {
