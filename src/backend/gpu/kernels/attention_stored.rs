@@ -117,9 +117,9 @@ impl Call {
         4 * self.scores() <= STORED_SCORES
     }
 
-    /// True if these kernels are the choice where nothing else is asked for. Measured on lavapipe (8 lanes) alone, as packed products are.
+    /// True if these kernels are the choice where nothing else is asked for. Measured on lavapipe (8 lanes) and SwiftShader (4).
     pub fn is_default(&self, caps: &GpuCaps) -> bool {
-        caps.software() && caps.lanes() >= 8 && self.is_small() && self.fits(caps)
+        caps.software() && caps.lanes() >= 4 && self.is_small() && self.fits(caps)
     }
 
     /// True if these kernels are wanted (or the choice) for the composite `stem`, and fit.
