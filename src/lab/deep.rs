@@ -132,11 +132,10 @@ fn run(lab: &Lab) -> Result<Finding> {
         let what = format!("digits, {depth} hidden layers");
         let (lr, end) = lab.rate(&what, &RATES, |seed, lr| Ok(one(seed, lr)?.last()))?;
         let runs = lab.seeds(&format!("{what}, learning rate {lr}"), |seed| one(seed, lr))?;
-        let (loss, test) = Run::ends(&runs);
-        let sizes = [depth, shape[1], parameters(&shape)].map(|n| n.to_string());
-        dig.row(sizes.into_iter().chain([format!("{lr}{end}"), loss.to_string(), test.percent()]).collect());
-        plot.lines.push((format!("{depth} of {}", shape[1]), Run::line(&runs)));
-        accuracies.push(test);
+        let mut cells = [depth, shape[1], parameters(&shape)].map(|n| n.to_string()).to_vec();
+        cells.push(format!("{lr}{end}"));
+        let line = format!("{depth} of {}", shape[1]);
+        accuracies.push(Run::enter(&runs, (&mut dig, &mut plot), &line, cells).1);
     }
     let folds = FOLDS[FOLDS.len() - 1];
     let ([deep_error, flat_error, wide_error], [one, .., deepest]) = (&last[..], &accuracies[..]) else {
@@ -144,7 +143,7 @@ fn run(lab: &Lab) -> Result<Finding> {
     };
     let answer = format!(
         "Layers multiply what a network can represent: {} parameters in {folds} layers of two make {} kinks (written down: error {} at most), where one hidden layer needs a rectifier for each. Training has to find it: from random \
-         weights that shape ends at {deep_error} of the variance, one hidden layer of as many parameters at {flat_error}, one with twice as many rectifiers as kinks at {wide_error}. On the digits, with about {BUDGET} parameters, one hidden layer ends \
+         weights, with the one learning rate tried, that shape ends at {deep_error} of the variance, one hidden layer of as many parameters at {flat_error}, one with twice as many rectifiers as kinks at {wide_error}. On the digits, with about {BUDGET} parameters, one hidden layer ends \
          at {}, {} at {}, {}.",
         parameters(&deep(folds)),
         (1 << folds) - 1,

@@ -61,10 +61,7 @@ fn run(lab: &Lab) -> Result<Finding> {
                     Trainer::new(lab.device(), model, Loss::cross_entropy(), AdamW::new(), 0.01).seed(seed);
                 classify(&mut trainer, &digits(seed)?, 32, lab.epochs(15))
             })?;
-            let (loss, test) = Run::ends(&runs);
-            table.row(vec![with.into(), name.into(), loss.to_string(), test.percent()]);
-            plot.lines.push((name.into(), Run::line(&runs)));
-            ends.push(test);
+            ends.push(Run::enter(&runs, (&mut table, &mut plot), name, vec![with.into(), name.into()]).1);
         }
         let [none, line, plane] = ends[..] else { return Ok(Finding::default()) };
         verdicts.push(format!(

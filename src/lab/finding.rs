@@ -87,8 +87,10 @@ pub enum Order {
     Above,
     /// Every seed is below every seed of the other.
     Below,
-    /// The seeds of the two overlap, or some diverged.
+    /// The seeds of the two overlap.
     Scatter,
+    /// Some seeds diverged, so that the others say only part of it.
+    Lost,
     /// There is one seed, which tells nothing of scatter.
     One,
 }
@@ -99,6 +101,7 @@ impl fmt::Display for Order {
             Order::Above => "above it on every seed",
             Order::Below => "below it on every seed",
             Order::Scatter => "within the scatter of the seeds",
+            Order::Lost => "not compared, since seeds diverged",
             Order::One => "one seed, which tells nothing of scatter",
         })
     }
@@ -117,7 +120,7 @@ impl Spread {
     /// How this stands to the other. Of two equal models all five seeds of one are above all five of the other once in 252 times.
     pub fn against(&self, other: &Spread) -> Order {
         match () {
-            _ if self.seeds[1] + other.seeds[1] > 0 => Order::Scatter,
+            _ if self.seeds[1] + other.seeds[1] > 0 => Order::Lost,
             _ if self.seeds[0].min(other.seeds[0]) < 2 => Order::One,
             _ if self.low > other.high => Order::Above,
             _ if self.high < other.low => Order::Below,
@@ -275,11 +278,7 @@ mod tests {
         assert_eq!(a.against(&Spread::of([0.2, 0.5])), Order::Scatter);
         assert_eq!(Spread::of([0.1]).against(&Spread::of([0.2])), Order::One);
         let lost = Spread::of([0.1, f64::NAN, 0.2, f64::INFINITY]);
-        assert_eq!(
-            (a.against(&lost), lost.against(&b)),
-            (Order::Scatter, Order::Scatter),
-            "a diverged seed is nowhere"
-        );
+        assert_eq!((a.against(&lost), lost.against(&b)), (Order::Lost, Order::Lost), "a diverged seed is nowhere");
         assert_eq!(lost.to_string(), "0.150 (0.100 to 0.200; 2 of 4 diverged)");
         assert_eq!(Spread::of([f64::NAN]).percent(), "diverged");
         assert_eq!((a.to_string(), a.percent()), ("0.200 (0.100 to 0.300)".into(), "20.0 % (10.0 to 30.0)".into()));

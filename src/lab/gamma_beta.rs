@@ -75,9 +75,7 @@ fn run(lab: &Lab) -> Result<Finding> {
         };
         for (norm, name) in NORMS {
             let runs = lab.seeds(&format!("learning rate {lr}, {name}"), |seed| one(lab, norm, seed, lr))?;
-            let (loss, test) = Run::ends(&runs);
-            shown.row(vec![lr.to_string(), name.into(), loss.to_string(), test.percent()]);
-            plot.lines.push((name.into(), Run::line(&runs)));
+            Run::enter(&runs, (&mut shown, &mut plot), name, vec![lr.to_string(), name.into()]);
         }
         plots.push(plot);
     }

@@ -109,10 +109,7 @@ fn run(lab: &Lab) -> Result<Finding> {
         })?;
         folds.extend(runs.iter().map(|r| r.1));
         let runs: Vec<Run> = runs.into_iter().map(|r| r.0).collect();
-        let (loss, test) = Run::ends(&runs);
-        table.row(vec![name.into(), loss.to_string(), test.percent()]);
-        plot.lines.push((name.into(), Run::line(&runs)));
-        ends.push((loss, test));
+        ends.push(Run::enter(&runs, (&mut table, &mut plot), name, vec![name.into()]));
     }
     let [two, one, product] = ends[..] else { return Ok(Finding::default()) };
     let answer = format!(

@@ -121,10 +121,7 @@ fn run(lab: &Lab) -> Result<Finding> {
                     (0..lab.epochs(30)).map(|_| Ok(trainer.fit(&train, 1, 10)?.loss())).collect::<Result<_>>()?;
                 Ok(Run { curve: losses, held_out: trainer.evaluate(&test, &[0], 1)?.accuracy() })
             })?;
-            let (loss, test) = Run::ends(&runs);
-            table.row(vec![task.into(), name.into(), loss.to_string(), test.percent()]);
-            plot.lines.push((name.into(), Run::line(&runs)));
-            ends.push(test);
+            ends.push(Run::enter(&runs, (&mut table, &mut plot), name, vec![task.into(), name.into()]).1);
         }
         let guess = Spread::of(lab.seeds("guessing", |seed| Ok(graph(seed, apart)?[1].most_frequent()))?);
         table.row(vec![task.into(), "the most frequent class".into(), "-".into(), guess.percent()]);

@@ -1,6 +1,6 @@
 //! What experiments share: the embedded digits, points of functions, multilayer perceptrons, curves of training.
 
-use super::Spread;
+use super::{Plot, Spread, Table};
 use crate::data::{Arrays, Dataset, Split, embedded};
 use crate::error::Result;
 use crate::nn::{Flatten, Linear, Module, Sequential};
@@ -82,6 +82,19 @@ impl Run {
     /// The last numbers of the seeds' curves, and what was held out.
     pub fn ends(runs: &[Run]) -> (Spread, Spread) {
         (Spread::of(runs.iter().map(Run::last)), Spread::of(runs.iter().map(|r| r.held_out)))
+    }
+    /// Enters what the seeds gave: a row of these cells with [`Run::ends`] behind them, which it returns, and a line of this name.
+    pub fn enter(
+        runs: &[Run],
+        (table, plot): (&mut Table, &mut Plot),
+        name: &str,
+        mut cells: Vec<String>,
+    ) -> (Spread, Spread) {
+        let (last, held_out) = Run::ends(runs);
+        cells.extend([last.to_string(), held_out.percent()]);
+        table.row(cells);
+        plot.lines.push((name.into(), Run::line(runs)));
+        (last, held_out)
     }
     /// The mean of the curves, as points of a chart that begin at x = 1.
     pub fn line(runs: &[Run]) -> Vec<(f64, f64)> {

@@ -30,7 +30,7 @@ use std::cell::Cell;
 pub struct Experiment {
     /// What it is called on the command line.
     pub name: &'static str,
-    /// The lecture that asks (Hung-yi Lee, Machine Learning 2021, numbered as in the README).
+    /// The lecture that asks, 1 to 12 (Hung-yi Lee, Machine Learning 2021).
     pub lecture: u32,
     /// The question.
     pub question: &'static str,

@@ -56,10 +56,8 @@ fn run(lab: &Lab) -> Result<Finding> {
             let what = format!("{pixels} pixels, {name}");
             let (lr, end) = lab.rate(&what, &RATES, |seed, lr| Ok(one(lab, seed, scaled, global, lr)?.last()))?;
             let runs = lab.seeds(&format!("{what}, learning rate {lr}"), |seed| one(lab, seed, scaled, global, lr))?;
-            let (loss, test) = Run::ends(&runs);
-            table.row(vec![pixels.into(), name.into(), format!("{lr}{end}"), loss.to_string(), test.percent()]);
-            plot.lines.push((name.into(), Run::line(&runs)));
-            ends.push((loss, test));
+            let cells = vec![pixels.into(), name.into(), format!("{lr}{end}")];
+            ends.push(Run::enter(&runs, (&mut table, &mut plot), name, cells));
         }
         let (own, shared) = (ends[0], ends[1]);
         verdicts.push(format!(

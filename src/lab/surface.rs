@@ -57,6 +57,10 @@ fn run(lab: &Lab) -> Result<Finding> {
     let slope = points.iter().map(|(x, y)| (x - mx) * (y - my)).sum::<f64>()
         / points.iter().map(|(x, _)| (x - mx).powi(2)).sum::<f64>();
     let least = loss(&points, slope, my - slope * mx);
+    // The curvatures are those of [[mean x^2, mean x], [mean x, 1]], twice; their ratio is how long the valley is for its width.
+    let square = points.iter().map(|(x, _)| x * x).sum::<f64>() / n;
+    let (half, apart) = ((square + 1.0) / 2.0, (((square - 1.0) / 2.0).powi(2) + mx * mx).sqrt());
+    let stretched = (half + apart) / (half - apart);
     let steps = lab.epochs(300) as usize;
     let shown = [steps.min(10), steps.div_ceil(3), steps];
     let titles = shown.map(|n| format!("after {n} steps"));
@@ -97,7 +101,8 @@ fn run(lab: &Lab) -> Result<Finding> {
     ends.sort_by(|a, b| a.1.total_cmp(&b.1));
     let (first, last) = (&ends[0], &ends[ends.len() - 1]);
     let answer = format!(
-        "A long narrow valley: across it the loss rises fast, along its floor hardly. Least squares reach {} at w = {}, b = {}. With these learning rates (one each, chosen by hand) after {steps} steps {} is nearest ({} above), {} farthest ({} above).",
+        "A long narrow valley: the loss curves {} times as much across it as along it. Least squares reach {} at w = {}, b = {}. With these learning rates (one each, chosen by hand) after {steps} steps {} is nearest ({} above), {} farthest ({} above).",
+        short(stretched),
         short(least),
         short(slope),
         short(my - slope * mx),

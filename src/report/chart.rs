@@ -155,6 +155,9 @@ mod tests {
 
     #[test]
     fn charts_hold_their_lines() {
+        let css = include_str!("page.css");
+        let styled = |i: usize| css.contains(&format!("polyline.s{i} ")) && css.contains(&format!(".b{i} "));
+        assert!((0..COLOURS).all(styled) && !styled(COLOURS));
         let points: Vec<(f64, f64)> = (0..2000).map(|i| (f64::from(i), 1.0 / f64::from(i + 1))).collect();
         let svg =
             chart("update", &[Series { name: "loss", points }, Series { name: "one", points: vec![(3.0, 0.5)] }], true);

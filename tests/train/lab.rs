@@ -40,8 +40,10 @@ fn an_experiment_repeats_and_agrees_on_an_adapter() {
         let other = run(&adapter);
         for ((name, a), (_, b)) in cpu.maps[0].paths.iter().zip(&other.maps[0].paths) {
             for (i, (p, q)) in a.iter().zip(b).enumerate() {
-                // 30 steps in f32 of numbers up to 10, which Adam and Adagrad divide by small ones.
-                assert!((p.0 - q.0).abs() < 1e-3 && (p.1 - q.1).abs() < 1e-3, "{name}, step {i}: {p:?} and {q:?}");
+                // No step makes a difference larger, since learning rates times curvatures stay below 2. So 30 times the rounding of a
+                // gradient below 100 that adds 64 terms, times plain descent's rate; the others divide by what gradients were.
+                let bound = 30.0 * (64.0 * 2f64.powi(-24) * 100.0) * 0.08;
+                assert!((p.0 - q.0).abs() < bound && (p.1 - q.1).abs() < bound, "{name}, step {i}: {p:?} and {q:?}");
             }
         }
     }
