@@ -1,5 +1,5 @@
-// Per row of logits: max, log_sum = log(sum(exp(x - max))) and loss = -(1-e) logp[target] - e/c sum(logp), logp = x - max - log_sum.
-// A row with the ignored target has loss 0; another target outside 0..c is reported and gives NaN.
+// Per row of logits: max, log_sum = log(sum(exp(x - max))) and loss = -(1-e) logp[target] - e/c sum(logp), logp = x - max - log_sum
+// (row_team). A row with the ignored target has loss 0; another target outside 0..c is reported and gives NaN.
 struct Params {
     rows: u32,
     n: u32,
@@ -19,7 +19,7 @@ struct Params {
     spare1: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<XElem>;
 @group(0) @binding(1) var<storage, read> targets: array<i32>;
 @group(0) @binding(2) var<storage, read_write> loss: array<f32>;
 @group(0) @binding(3) var<storage, read_write> tops: array<f32>;
@@ -47,24 +47,40 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = row_of(group, groups, lane);
-    if (row >= params.rows) {
-        return;
-    }
+    let own = row_of(group, groups, lane);
+    let row = min(own, params.rows - 1u);
     let start = params.x.x + i32(row) * params.x.y;
-    var top = params.minus_inf;
-    for (var j = first(lane); j < params.n; j += STEP) {
-        top = max_nan(top, x[start + i32(j) * params.x.z]);
+    //%repeat i QUADS
+    var x$i: vec4<f32>;
+    //%end
+    var high = vec4<f32>(params.minus_inf);
+    var magnitude = vec4<u32>();
+    for (var block = 0u; block < blocks(); block++) {
+        //%repeat i QUADS
+        let q$i = quad_of(lane, block, $iu);
+        x$i = within(q$i, x_quad(start, params.x.z, q$i), params.minus_inf);
+        high = max(high, x$i);
+        magnitude = max(magnitude, magnitude4(x$i));
+        //%end
     }
-    top = all_max(lane, top);
+    let top = all_max(lane, unless_nan(max4(high), magnitude, params.nan));
     // Sums of exp(x - max) and of x - max.
-    var sums = vec2<f32>();
-    for (var j = first(lane); j < params.n; j += STEP) {
-        let d = x[start + i32(j) * params.x.z] - top;
-        sums += vec2<f32>(exp_below(d), d);
+    var exps = vec4<f32>();
+    var below = vec4<f32>();
+    for (var block = 0u; block < blocks(); block++) {
+        //%repeat i QUADS
+        let q$i = quad_of(lane, block, $iu);
+        if (!HELD) {
+            x$i = within(q$i, x_quad(start, params.x.z, q$i), params.minus_inf);
+        }
+        exps += exp_below4(x$i - top);
+        if (SMOOTH) {
+            below += within(q$i, x$i - top, 0.0);
+        }
+        //%end
     }
-    sums = all_sum2(lane, sums);
-    if (!leads(lane)) {
+    let sums = all_sum2(lane, vec2<f32>(sum4(exps), sum4(below)));
+    if (own >= params.rows || lane % LANES != 0u) {
         return;
     }
     let log_sum = select(log(sums.x), params.nan, !is_finite(top));
@@ -82,7 +98,7 @@ fn main(
         loss[row] = params.nan;
         return;
     }
-    var l = log_sum - (x[start + wanted * params.x.z] - top);
+    var l = log_sum - (x_at(start, params.x.z, wanted) - top);
     if (SMOOTH) {
         l = l * (1.0 - params.smoothing) - params.spread * (sums.y - f32(params.n) * log_sum);
     }

@@ -1,4 +1,4 @@
-// Rows of y * (g - sum(g * y)), or (LOG) of g - exp(y) * sum(g).
+// Rows of y * (g - sum(g * y)), or (LOG) of g - exp(y) * sum(g) (row_team).
 struct Params {
     rows: u32,
     n: u32,
@@ -9,9 +9,9 @@ struct Params {
     g: vec4<i32>,
 }
 
-@group(0) @binding(0) var<storage, read> y: array<f32>;
-@group(0) @binding(1) var<storage, read> g: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage, read> y: array<YElem>;
+@group(0) @binding(1) var<storage, read> g: array<GElem>;
+@group(0) @binding(2) var<storage, read_write> dx: array<DxElem>;
 @group(0) @binding(3) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -20,29 +20,43 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = row_of(group, groups, lane);
-    if (row >= params.rows) {
-        return;
-    }
+    let own = row_of(group, groups, lane);
+    let row = min(own, params.rows - 1u);
     let at_y = params.y.x + i32(row) * params.y.y;
     let at_g = params.g.x + i32(row) * params.g.y;
-    var sum = 0.0;
-    for (var j = first(lane); j < params.n; j += STEP) {
-        let v = g[at_g + i32(j) * params.g.z];
+    //%repeat i QUADS
+    var y$i: vec4<f32>;
+    var g$i: vec4<f32>;
+    //%end
+    var sums = vec4<f32>();
+    for (var block = 0u; block < blocks(); block++) {
+        //%repeat i QUADS
+        let q$i = quad_of(lane, block, $iu);
+        y$i = y_quad(at_y, params.y.z, q$i);
+        g$i = g_quad(at_g, params.g.z, q$i);
         if (LOG) {
-            sum += v;
+            sums += within(q$i, g$i, 0.0);
         } else {
-            sum += v * y[at_y + i32(j) * params.y.z];
+            sums += within(q$i, g$i * y$i, 0.0);
         }
+        //%end
     }
-    sum = all_sum(lane, sum);
-    for (var j = first(lane); j < params.n; j += STEP) {
-        let v = y[at_y + i32(j) * params.y.z];
-        let gv = g[at_g + i32(j) * params.g.z];
-        if (LOG) {
-            dx[row * params.n + j] = gv - exp_below(v) * sum;
-        } else {
-            dx[row * params.n + j] = v * (gv - sum);
+    let sum = all_sum(lane, sum4(sums));
+    if (own >= params.rows) {
+        return;
+    }
+    for (var block = 0u; block < blocks(); block++) {
+        //%repeat i QUADS
+        let q$i = quad_of(lane, block, $iu);
+        if (!HELD) {
+            y$i = y_quad(at_y, params.y.z, q$i);
+            g$i = g_quad(at_g, params.g.z, q$i);
         }
+        if (LOG) {
+            dx_put(row, q$i, g$i - exp_below4(y$i) * sum);
+        } else {
+            dx_put(row, q$i, y$i * (g$i - sum));
+        }
+        //%end
     }
 }

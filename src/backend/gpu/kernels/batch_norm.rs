@@ -135,7 +135,7 @@ fn units(unit: Unit, stem: &'static str, caps: &GpuCaps) -> Shader {
         ),
     };
     Shader::new(stem)
-        .consts(&[("WG", caps.tree_workgroup()), ("UNIT", unit.words() as u32)])
+        .consts(&[("WG", caps.tree_workgroup()), ("LANES", caps.tree_workgroup()), ("UNIT", unit.words() as u32)])
         .header(format!("const WIDE: bool = {};\nalias Elem = {elem};", wide))
         .header(format!("fn pair(e: Elem) -> Pair {{\n    return Pair({pair});\n}}"))
         .header(format!("fn elem(p: Pair) -> Elem {{\n    return {back};\n}}"))
@@ -168,8 +168,9 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
             (variant(unit), units(unit, "batch_norm", caps).body(text))
         }
         None => {
-            let shader =
-                Shader::new("batch_norm").consts(&[("WG", caps.tree_workgroup())]).common(&["index", "reduce"]);
+            let shader = Shader::new("batch_norm")
+                .consts(&[("WG", caps.tree_workgroup()), ("LANES", caps.tree_workgroup())])
+                .common(&["index", "reduce"]);
             ("tree", shader.body(include_str!("../../../../shaders/batch_norm.wgsl")))
         }
     };
@@ -226,7 +227,7 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         label: "batch_norm_grad",
         variant: "tree",
         shader: Shader::new("batch_norm_grad")
-            .consts(&[("WG", caps.tree_workgroup())])
+            .consts(&[("WG", caps.tree_workgroup()), ("LANES", caps.tree_workgroup())])
             .common(&["index", "reduce"])
             .body(include_str!("../../../../shaders/batch_norm_grad.wgsl")),
         bindings: vec![

@@ -1,6 +1,7 @@
 //! Cross-entropy of class logits and its gradient.
 
-use super::rows::{Parts, RowPlan, VARIANTS, always, in_memory, line, view4};
+use super::row_team::{Team, VARIANTS};
+use super::rows::{Parts, always, in_memory, line, view4};
 use super::sample::region;
 use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, fused_call, params};
 use crate::backend::gpu::caps::GpuCaps;
@@ -55,7 +56,7 @@ const FORWARD: KernelInfo = KernelInfo {
     takes: always,
     strided: |_, _| true,
     samples: || samples(false),
-    mutations: &[Mutation { stem: "cross_entropy", find: "log_sum - (x[", replace: "log_sum + (x[" }],
+    mutations: &[Mutation { stem: "cross_entropy", find: "log_sum - (x_at(", replace: "log_sum + (x_at(" }],
 };
 /// The registry rows.
 pub const KERNELS: [KernelInfo; 2] = [
@@ -95,7 +96,7 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let call = fused_call(region).and_then(|c| c.composite.as_any().downcast_ref::<CrossEntropy>());
     let c = call.ok_or("not a cross-entropy")?;
     let (rows, n) = (region.args[0].view.shape[0], region.args[0].view.shape[1]);
-    let plan = RowPlan::of("cross_entropy", rows, n, caps);
+    let team = Team::of("cross_entropy", rows, n, caps);
     let [first, step] = line(region, 1);
     let params = ForwardParams {
         rows: rows as u32,
@@ -114,15 +115,15 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     };
     let parts = Parts {
         label: "cross_entropy",
-        variant: plan.variant(),
-        shader: plan
-            .shader("cross_entropy")
+        variant: team.variant(),
+        shader: team
+            .shader("cross_entropy", include_str!("../../../../shaders/cross_entropy.wgsl"))
+            .header(team.reader("x", &region.args[0].view))
             .header(format!("const SMOOTH: bool = {};", c.label_smoothing != 0.0))
-            .common(&["status"])
-            .body(include_str!("../../../../shaders/cross_entropy.wgsl")),
+            .common(&["status"]),
         bindings: vec![Bind::Arg(0), Bind::Arg(1), Bind::Out(0), Bind::Out(1), Bind::Out(2), Bind::Status],
         params: Params::of(&params),
-        groups: plan.groups,
+        groups: team.groups(rows),
         flops: 4 * rows * n,
         words: rows * n,
     };

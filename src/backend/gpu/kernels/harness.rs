@@ -2,7 +2,7 @@
 //! kernel under every variant, and every mutation, which some sample must catch. Uses the one device of the test process.
 
 use super::{Bind, IMAGE_WIDTH, KernelCall, KernelInfo, Mutation};
-use crate::backend::gpu::caps::GpuCaps;
+use crate::backend::gpu::caps::{AdapterClass, GpuCaps};
 use crate::backend::gpu::pipelines::binding_type;
 use crate::backend::reference::{Array, Precision, Values, eval};
 use crate::dtype::DType;
@@ -306,6 +306,9 @@ impl Shaped for Array {
     }
 }
 
+/// In place of a variant's name: what a discrete GPU would take by itself.
+const GPU: &str = "of a GPU";
+
 /// Every sample under the defaults and under each of `variants` (which need not fit every sample) agrees with the reference; each
 /// mutation of the kernel is caught by one of them.
 pub(super) fn check(
@@ -321,13 +324,16 @@ pub(super) fn check(
     };
     let mut caught = vec![false; kernel.mutations.len()];
     let mut ran = 0;
-    // The defaults run every sample; each variant a third of them, in turn, because every text costs a compilation.
-    for (turn, variant) in std::iter::once(&"").chain(variants).enumerate() {
+    // The defaults run every sample, those of a GPU of these limits too; each variant a third of them, in turn, because every text
+    // costs a compilation.
+    for (turn, variant) in ["", GPU].iter().chain(variants).enumerate() {
         let mut caps = gpu.caps.clone();
-        if !variant.is_empty() {
-            caps.variants.insert(stem.into(), (*variant).into());
+        match *variant {
+            "" => {}
+            GPU => caps.class = AdapterClass::Discrete,
+            v => drop(caps.variants.insert(stem.into(), v.into())),
         }
-        let mine = |n: usize, of: usize| variant.is_empty() || (n + turn).is_multiple_of(of);
+        let mine = |n: usize, of: usize| turn < 2 || (n + turn).is_multiple_of(of);
         let own = (kernel.samples)();
         // The same with operands and results in f16, half as many.
         let half: Vec<Region> = own.iter().filter(|_| caps.f16).filter_map(super::half::sample).collect();

@@ -1,6 +1,7 @@
 //! Layer norm over rows and its gradients. dweight and dbias are column sums: chunks of rows first, then the chunks in order.
 
-use super::rows::{Parts, QUAD_VARIANTS, Quads, RowPlan, always, in_memory, line, view4};
+use super::row_team::Team;
+use super::rows::{Parts, QUAD_VARIANTS, Quads, always, in_memory, line, view4};
 use super::sample::{region, stored};
 use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, fused_call, params};
 use crate::backend::gpu::caps::GpuCaps;
@@ -58,7 +59,8 @@ pub const KERNELS: [KernelInfo; 2] = [
         strided: |_, _| true,
         samples: || samples(false),
         mutations: &[
-            Mutation { stem: "layer_norm", find: "(d, d * d)", replace: "(d, d * (d + mean))" },
+            Mutation { stem: "layer_norm", find: "d0 * d0", replace: "d0 * (d0 + mean)" },
+            Mutation { stem: "layer_norm", find: "within(q0, x0 - mean, 0.0)", replace: "(x0 - mean)" },
             Mutation { stem: "layer_norm", find: "square - sum * moved", replace: "square" },
             Mutation { stem: "layer_norm", find: "sum4(squared(v)) - sum * moved", replace: "sum4(squared(v))" },
         ],
@@ -73,7 +75,7 @@ pub const KERNELS: [KernelInfo; 2] = [
         strided: |_, arg| !matches!(arg, 2 | 3),
         samples: || samples(true),
         mutations: &[
-            Mutation { stem: "layer_norm_grad", find: "- xh * sums.y", replace: "" },
+            Mutation { stem: "layer_norm_grad", find: "- xh0 * sums.y", replace: "" },
             Mutation { stem: "layer_norm_grad", find: "- (v.b - mean) * rstd * mean_product", replace: "" },
             Mutation { stem: "layer_norm_params", find: "params.chunks + chunk, q", replace: "chunk, q" },
             Mutation { stem: "layer_norm_params", find: "r < i32(to_row)", replace: "r + 1 < i32(to_row)" },
@@ -124,9 +126,14 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
             (quads.variant(), shader, quads.groups(rows))
         }
         None => {
-            let plan = RowPlan::of("layer_norm", rows, n, caps);
-            let shader = plan.shader("layer_norm").body(include_str!("../../../../shaders/layer_norm.wgsl"));
-            (plan.variant(), shader, plan.groups)
+            let team = Team::of("layer_norm", rows, n, caps);
+            let shader = team
+                .shader("layer_norm", include_str!("../../../../shaders/layer_norm.wgsl"))
+                .header(team.reader("x", &region.args[0].view))
+                .header(team.reader("weight", &region.args[1].view))
+                .header(team.reader("bias", &region.args[2].view))
+                .header(team.writer("y"));
+            (team.variant(), shader, team.groups(rows))
         }
     };
     let parts = Parts {
@@ -170,9 +177,14 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
             (quads.variant(), shader, quads.groups(rows))
         }
         None => {
-            let plan = RowPlan::of("layer_norm_grad", rows, n, caps);
-            let shader = plan.shader("layer_norm_grad").body(include_str!("../../../../shaders/layer_norm_grad.wgsl"));
-            (plan.variant(), shader, plan.groups)
+            let team = Team::of("layer_norm_grad", rows, n, caps);
+            let shader = team
+                .shader("layer_norm_grad", include_str!("../../../../shaders/layer_norm_grad.wgsl"))
+                .header(team.reader("x", &region.args[0].view))
+                .header(team.reader("weight", &region.args[1].view))
+                .header(team.reader("g", &region.args[4].view))
+                .header(team.writer("dx"));
+            (team.variant(), shader, team.groups(rows))
         }
     };
     let dx = Parts {

@@ -34,6 +34,7 @@ pub mod parts;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;
+mod row_team;
 mod rows;
 mod sample;
 pub mod samples;

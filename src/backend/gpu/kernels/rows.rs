@@ -1,6 +1,5 @@
-//! What the kernels that fold rows share: the choice between a workgroup and an invocation per row, and views of rows.
-//! Variants: `tree` (a workgroup per row), `serial` (an invocation per row), and for software adapters `quads` and `wide` (the same by
-//! several elements a load).
+//! What the kernels that fold rows share: views of rows, and for software adapters the variants `quads` and `wide` (an invocation per row,
+//! by several elements a load). [`super::row_team`] has those for GPUs.
 
 use super::{Grid, KernelCall, Params, Shader};
 use crate::backend::gpu::caps::GpuCaps;
@@ -8,55 +7,6 @@ use crate::dtype::DType;
 use crate::ir::{Call, Type};
 use crate::plan::{Region, Source};
 use crate::shape::View;
-
-/// Variants of a row kernel.
-pub(super) const VARIANTS: &[&str] = &["tree", "serial"];
-
-/// How rows are spread over invocations.
-pub(super) struct RowPlan {
-    pub tree: bool,
-    pub wg: u32,
-    pub groups: u64,
-}
-
-impl RowPlan {
-    /// A workgroup per row for long rows on GPUs, an invocation per row for short ones and on software adapters, where trees cost
-    /// more than they save, unless there are fewer rows than lanes to fill.
-    pub fn of(stem: &str, rows: usize, n: usize, caps: &GpuCaps) -> RowPlan {
-        let tree = match caps.wanted(stem) {
-            Some(v) => v == "tree",
-            None if caps.software() => rows < 8 && n > 64,
-            None => n > 32,
-        };
-        if tree {
-            let wg = caps.tree_workgroup().min(n.next_power_of_two().max(8) as u32);
-            return RowPlan { tree, wg, groups: rows as u64 };
-        }
-        let wg = if caps.software() && n >= 64 { 8 } else { caps.flat_workgroup().min(64) };
-        RowPlan { tree, wg, groups: (rows as u64).div_ceil(u64::from(wg)) }
-    }
-
-    pub fn variant(&self) -> &'static str {
-        if self.tree { "tree" } else { "serial" }
-    }
-
-    /// The header's part: constants, the row frame and the folds of this variant.
-    pub fn shader(&self, stem: &'static str) -> Shader {
-        let tree = self.tree;
-        let fold = |name: &str, ty: &str| {
-            let value = if tree { format!("tree_{name}(lane, x)") } else { "x".into() };
-            format!("fn all_{name}(lane: u32, x: {ty}) -> {ty} {{\n    return {value};\n}}")
-        };
-        Shader::new(stem)
-            .consts(&[("WG", self.wg)])
-            .header(format!("const TREE: bool = {tree};"))
-            .header(fold("sum", "f32"))
-            .header(fold("sum2", "vec2<f32>"))
-            .header(fold("max", "f32"))
-            .header(include_str!("../../../../shaders/row_frame.wgsl"))
-            .common(if tree { &["index", "reduce"] } else { &["index", "bits"] })
-    }
-}
 
 /// Variants of a kernel that also has one by quads.
 pub(super) const QUAD_VARIANTS: &[&str] = &["tree", "serial", "quads", "wide"];
@@ -109,13 +59,7 @@ impl Quads {
     /// `{Name}Elem` and `{name}_pair(start, step, q)`: eight neighbours of the line at `start` from its quad `q` on, which is even, by
     /// loads of several elements where they lie together in memory. Beyond the end of the line its last element or quad is repeated.
     pub fn reader(&self, name: &str, view: &View) -> String {
-        let (last, others) = view.strides.split_last().map_or((1, &[][..]), |(l, o)| (*l, o));
-        let whole = |k: usize| {
-            last == 1
-                && view.offset.is_multiple_of(k)
-                && others.iter().all(|s| s % k as isize == 0)
-                && self.n.is_multiple_of(k)
-        };
+        let whole = |k: usize| walks(view, self.n, k);
         let vec4 = |at: &[String]| format!("vec4<f32>({})", at.join(", "));
         let head = format!("fn {name}_pair(start: i32, step: i32, q: u32) -> Pair {{\n");
         if self.wide && whole(8) {
@@ -137,11 +81,7 @@ impl Quads {
         let quad = if whole(4) {
             format!("{name}[(start >> 2u) + i32(q)]")
         } else {
-            let at = |k: u32| match self.n.is_multiple_of(4) {
-                true => format!("{name}[start + i32(4u * q + {k}u) * step]"),
-                false => format!("{name}[start + i32(min(4u * q + {k}u, params.n - 1u)) * step]"),
-            };
-            vec4(&[at(0), at(1), at(2), at(3)])
+            quad_of_strided(name, self.n.is_multiple_of(4))
         };
         let next = if self.n.is_multiple_of(8) { "q + 1u" } else { "min(q + 1u, (params.n - 1u) / 4u)" };
         let pair = format!("    return Pair({name}_quad(start, step, q), {name}_quad(start, step, {next}));\n}}\n");
@@ -194,8 +134,23 @@ pub(super) fn words(region: &Region) -> bool {
     !region.args.iter().any(|a| narrow(a.dtype)) && !region.outs.iter().any(|o| narrow(o.ty.dtype))
 }
 
+/// True if `k` neighbours of every row of `n` elements are one aligned piece of memory.
+pub(super) fn walks(view: &View, n: usize, k: usize) -> bool {
+    let (last, others) = view.strides.split_last().map_or((1, &[][..]), |(l, o)| (*l, o));
+    last == 1 && view.offset.is_multiple_of(k) && others.iter().all(|s| s % k as isize == 0) && n.is_multiple_of(k)
+}
+
+/// The quad `q` of the line at `start`, element by element; unless `exact`, its last element is repeated beyond its end.
+pub(super) fn quad_of_strided(name: &str, exact: bool) -> String {
+    let at = |k: u32| match exact {
+        true => format!("{name}[start + i32(4u * q + {k}u) * step]"),
+        false => format!("{name}[start + i32(min(4u * q + {k}u, params.n - 1u)) * step]"),
+    };
+    format!("vec4<f32>({}, {}, {}, {})", at(0), at(1), at(2), at(3))
+}
+
 /// The element type of the binding of operand `name`: `XElem` for `x`.
-fn alias(name: &str, ty: &str) -> String {
+pub(super) fn alias(name: &str, ty: &str) -> String {
     let (first, rest) = name.split_at(1);
     format!("alias {}{rest}Elem = {ty};\n", first.to_uppercase())
 }

@@ -1,6 +1,7 @@
 //! Softmax, log-softmax and their gradients over rows.
 
-use super::rows::{Parts, QUAD_VARIANTS, Quads, RowPlan, always, in_memory, view4};
+use super::row_team::Team;
+use super::rows::{Parts, QUAD_VARIANTS, Quads, always, in_memory, view4};
 use super::sample::{region, stored};
 use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, params};
 use crate::backend::gpu::caps::GpuCaps;
@@ -41,8 +42,14 @@ const FORWARD: KernelInfo = KernelInfo {
     strided: |_, _| true,
     samples: || samples(1, false),
     mutations: &[
-        Mutation { stem: "softmax", find: "sum = all_sum(lane, sum);", replace: "sum = all_sum(lane, sum) + 1.0;" },
-        Mutation { stem: "softmax", find: "top = max_nan(top, x[", replace: "top = max(0.0 * top, x[" },
+        Mutation { stem: "softmax", find: "let sum = all_sum(lane, ", replace: "let sum = 1.0 + all_sum(lane, " },
+        Mutation {
+            stem: "softmax",
+            find: "x0 = within(q0, x_quad(start, params.x.z, q0), params.minus_inf);",
+            replace: "x0 = x_quad(start, params.x.z, q0);",
+        },
+        Mutation { stem: "softmax", find: "+ (block * QUADS + ", replace: "+ (" },
+        Mutation { stem: "softmax", find: "if lane % LANES < s {", replace: "if lane < s {" },
         Mutation {
             stem: "softmax",
             find: "r.sum * exp_below4(vec4<f32>(r.top - top)).x + ((exps",
@@ -77,6 +84,7 @@ pub const KERNELS: [KernelInfo; 4] = [
         mutations: &[
             Mutation { stem: "softmax_grad", find: "v.b * (gv.b - sum)", replace: "v.b * gv.b" },
             Mutation { stem: "softmax_grad", find: "v = kept(q, v);", replace: "" },
+            Mutation { stem: "softmax_grad", find: "within(q0, g0 * y0, 0.0)", replace: "g0 * y0" },
         ],
         ..FORWARD
     },
@@ -86,7 +94,7 @@ pub const KERNELS: [KernelInfo; 4] = [
         select: |r, c| grad(r, c, true),
         samples: || samples(2, true),
         mutations: &[
-            Mutation { stem: "softmax_grad", find: "gv - exp_below(v) * sum", replace: "gv - v * sum" },
+            Mutation { stem: "softmax_grad", find: "g0 - exp_below4(y0) * sum", replace: "g0 - y0 * sum" },
             Mutation { stem: "softmax_grad", find: "gv.b - exp_below4(v.b) * sum", replace: "gv.b - v.b * sum" },
         ],
         ..FORWARD
@@ -129,9 +137,12 @@ fn forward(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>
             (quads.variant(), shader, quads.groups(rows))
         }
         None => {
-            let plan = RowPlan::of("softmax", rows, n, caps);
-            let shader = plan.shader("softmax").body(include_str!("../../../../shaders/softmax.wgsl"));
-            (plan.variant(), shader, plan.groups)
+            let team = Team::of("softmax", rows, n, caps);
+            let shader = team
+                .shader("softmax", include_str!("../../../../shaders/softmax.wgsl"))
+                .header(team.reader("x", &region.args[0].view))
+                .header(team.writer("y"));
+            (team.variant(), shader, team.groups(rows))
         }
     };
     let parts = Parts {
@@ -163,9 +174,13 @@ fn grad(region: &Region, caps: &GpuCaps, log: bool) -> Result<Vec<KernelCall>, S
             (quads.variant(), shader, quads.groups(rows))
         }
         None => {
-            let plan = RowPlan::of("softmax_grad", rows, n, caps);
-            let shader = plan.shader("softmax_grad").body(include_str!("../../../../shaders/softmax_grad.wgsl"));
-            (plan.variant(), shader, plan.groups)
+            let team = Team::of("softmax_grad", rows, n, caps);
+            let shader = team
+                .shader("softmax_grad", include_str!("../../../../shaders/softmax_grad.wgsl"))
+                .header(team.reader("y", &region.args[0].view))
+                .header(team.reader("g", &region.args[1].view))
+                .header(team.writer("dx"));
+            (team.variant(), shader, team.groups(rows))
         }
     };
     let parts = Parts {
