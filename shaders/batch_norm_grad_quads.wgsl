@@ -1,4 +1,4 @@
-// Gradients of batch norm for software adapters, all in one: a workgroup per channel sums dbias = sum(g) and dweight = sum(g * xh), then
+// Gradients of batch norm, all in one: a workgroup per channel sums dbias = sum(g) and dweight = sum(g * xh), then
 // writes dx = weight * rstd * (g - dbias / m - (x - mean) * rstd * dweight / m), UNIT places at a time. x and g have their places
 // together in memory, in whole units; offsets and strides are whole units too.
 struct Params {

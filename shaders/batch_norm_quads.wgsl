@@ -1,4 +1,4 @@
-// Batch norm in training for software adapters: as batch_norm.wgsl, a workgroup per channel, but UNIT places at a time. x has its places
+// Batch norm in training: as batch_norm.wgsl, a workgroup per channel, but UNIT places at a time. x has its places
 // together in memory, in whole units; offset and strides are whole units too.
 struct Params {
     channels: u32,

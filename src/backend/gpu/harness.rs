@@ -1,5 +1,6 @@
 //! Runs single regions on a backend, with data made for them: for the device tests of kernels, and of their mutations.
 
+use super::caps::{AdapterClass, GpuCaps};
 use super::kernels::Mutation;
 use super::kernels::launches::{launches, work_of};
 use super::{Gpu, Request, adapters};
@@ -211,7 +212,15 @@ pub(crate) fn disagreement(gpu: &Gpu, region: &Region) -> Option<String> {
 /// Whether some sample of the kernel notices this fault.
 pub(crate) fn caught(gpu: &Gpu, mutation: Mutation, samples: &[Region]) -> bool {
     let broken = gpu.mutated(mutation);
-    samples.iter().any(|r| disagreement(&broken, r).is_some())
+    [&broken, &as_gpu(&broken)].iter().any(|gpu| samples.iter().any(|r| disagreement(gpu, r).is_some()))
+}
+
+/// This device with the kernels that a discrete GPU of its limits would get.
+pub(crate) fn as_gpu(gpu: &Gpu) -> Gpu {
+    Gpu {
+        caps: GpuCaps { class: AdapterClass::Discrete, ..gpu.gpu_caps().clone() },
+        ..gpu.with_variants(Default::default())
+    }
 }
 
 /// Data for all regions: of a slot what the first that reads it wants.

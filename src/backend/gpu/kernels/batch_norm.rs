@@ -1,4 +1,4 @@
-//! Batch norm in training and its gradients: a workgroup per channel. Variants `quads` and `wide`, for software adapters: four or eight
+//! Batch norm in training and its gradients: a workgroup per channel. Variants `quads` and, for software adapters, `wide`: four or eight
 //! places at a time, the gradients in one kernel instead of two.
 
 use super::operands::Unit;
@@ -110,7 +110,7 @@ fn unit_of(stem: &str, region: &Region, args: &[usize], caps: &GpuCaps) -> Optio
                 && v.strides[..2].iter().all(|s| s % k as isize == 0)
         })
     };
-    let wanted = caps.wanted(stem).map_or(caps.software(), |v| v == "quads" || v == "wide");
+    let wanted = caps.wanted(stem).is_none_or(|v| v == "quads" || v == "wide");
     match wanted && whole(4) {
         true if caps.wide(stem) && whole(8) && words(region) => Some(Unit::Wide),
         true => Some(Unit::Vec4),
@@ -123,8 +123,18 @@ fn variant(unit: Unit) -> &'static str {
     if unit == Unit::Wide { "wide" } else { "quads" }
 }
 
+/// Lanes of a channel of so many elements. On GPUs many where channels are few, since no other workgroup helps them, and 16 elements each.
+fn lanes(channels: usize, elems: usize, caps: &GpuCaps) -> u32 {
+    if caps.software() {
+        return caps.tree_workgroup();
+    }
+    let most = if channels < 256 { 1024 } else { 256 };
+    let most = most.min(caps.max_invocations).min(caps.max_workgroup_size[0]).max(1);
+    (elems.div_ceil(16).next_power_of_two().max(64) as u32).min(1 << most.ilog2())
+}
+
 /// Constants, `Elem`, which is what memory holds, and its conversions.
-fn units(unit: Unit, stem: &'static str, caps: &GpuCaps) -> Shader {
+fn units(unit: Unit, stem: &'static str, lanes: u32) -> Shader {
     let wide = unit == Unit::Wide;
     let (elem, pair, back) = match wide {
         false => ("vec4<f32>", "e, vec4<f32>()", "p.a"),
@@ -135,7 +145,7 @@ fn units(unit: Unit, stem: &'static str, caps: &GpuCaps) -> Shader {
         ),
     };
     Shader::new(stem)
-        .consts(&[("WG", caps.tree_workgroup()), ("LANES", caps.tree_workgroup()), ("UNIT", unit.words() as u32)])
+        .consts(&[("WG", lanes), ("LANES", lanes), ("UNIT", unit.words() as u32)])
         .header(format!("const WIDE: bool = {};\nalias Elem = {elem};", wide))
         .header(format!("fn pair(e: Elem) -> Pair {{\n    return Pair({pair});\n}}"))
         .header(format!("fn elem(p: Pair) -> Elem {{\n    return {back};\n}}"))
@@ -165,7 +175,7 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let (variant, shader) = match unit_of("batch_norm", region, &[0], caps) {
         Some(unit) => {
             let text = include_str!("../../../../shaders/batch_norm_quads.wgsl");
-            (variant(unit), units(unit, "batch_norm", caps).body(text))
+            (variant(unit), units(unit, "batch_norm", lanes(channels, images * s, caps)).body(text))
         }
         None => {
             let shader = Shader::new("batch_norm")
@@ -213,7 +223,7 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         let all = Parts {
             label: "batch_norm_grad",
             variant: variant(unit),
-            shader: units(unit, "batch_norm_grad", caps).body(text),
+            shader: units(unit, "batch_norm_grad", lanes(channels, images * s, caps)).body(text),
             bindings: (0..5).map(Bind::Arg).chain((0..3).map(Bind::Out)).collect(),
             params: Params::of(&params),
             groups: channels as u64,

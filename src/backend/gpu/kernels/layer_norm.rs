@@ -199,8 +199,10 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     };
     // Chunks of rows so many that a few thousand invocations run (a few dozen on a software adapter), of 16 rows at least.
     let busy = if caps.software() { 64 } else { 8192 };
-    let strip = if n.is_multiple_of(16) { 4 } else { 2 };
-    let columns = if quads.is_some() { n.div_ceil(4 * strip) } else { n };
+    let strip = if n.is_multiple_of(16) && caps.software() { 4 } else { 2 };
+    // GPUs take strips of columns with any variant of the rows.
+    let strips = quads.or_else(|| Quads::strips(n, caps));
+    let columns = if strips.is_some() { n.div_ceil(4 * strip) } else { n };
     let chunks = (busy / columns.max(1)).clamp(1, rows.div_ceil(16).max(1));
     let chunk = rows.div_ceil(chunks);
     let chunks = rows.div_ceil(chunk.max(1)).max(1);
@@ -216,7 +218,7 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let wg = if caps.software() { 8 } else { 64 };
     let flat = |stem| Shader::new(stem).consts(&[("WG", wg)]).common(&["index"]);
     let scratch = |write| Bind::Scratch { id: 0, bytes: 8 * n as u64 * chunks as u64, write };
-    let (variant, shader, groups) = match &quads {
+    let (variant, shader, groups) = match &strips {
         Some(quads) => {
             let shader = quads
                 .shader("layer_norm_params")

@@ -1,7 +1,7 @@
 //! Reductions over any dimensions with a pointwise prologue. Variants: `tree` (a workgroup per result), `serial` (an
-//! invocation per result), and for software adapters `quads` (the same, four elements a load), `columns` (an invocation per strip of
-//! results, which lie together), and `wide` and `wide_columns` (eight elements a load); all in one stage, or over chunks with a second
-//! stage for few results of many elements.
+//! invocation per result), `tree_quads` and `quads` (the same, four elements a load), `columns` (an invocation per strip of
+//! results, which lie together), and for software adapters `wide` and `wide_columns` (eight elements a load); all in one stage, or over
+//! chunks with a second stage for few results of many elements.
 
 use super::operands::{MAX_ARGS, Operands, Unit, pack_dims};
 use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, expr, params, repeat, storage_type};
@@ -15,7 +15,7 @@ use std::fmt::Write;
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Reduce),
     stems: &["reduce"],
-    variants: &["tree", "serial", "quads", "columns", "wide", "wide_columns"],
+    variants: &["tree", "serial", "tree_quads", "quads", "columns", "wide", "wide_columns"],
     select,
     takes: |_, _, _| Err("not a composite".into()),
     strided: |_, _| true,
@@ -25,7 +25,9 @@ pub const KERNEL: KernelInfo = KernelInfo {
         Mutation { stem: "reduce", find: "combine(x2, x3)", replace: "x2" },
         Mutation { stem: "reduce", find: "(t % params.chunks) * params.chunk", replace: "0u * params.chunk" },
         Mutation { stem: "reduce", find: "combine(x.z, x.w)", replace: "x.z" },
-        Mutation { stem: "reduce", find: "r = fold8(r, o, j + 8u);", replace: "r = fold8(r, o, j);" },
+        Mutation { stem: "reduce", find: "r = fold8(r, o, j + eight);", replace: "r = fold8(r, o, j);" },
+        Mutation { stem: "reduce", find: "select(0u, 4u * lane, TREE)", replace: "select(0u, lane, TREE)" },
+        Mutation { stem: "reduce", find: "3u * HOP + 4u, TREE", replace: "4u, TREE" },
         Mutation { stem: "reduce", find: "join4(x.a), join4(x.b)", replace: "join4(x.a), join4(x.a)" },
         Mutation { stem: "reduce", find: "(t % strips) * STRIP", replace: "(t % strips) * 4u" },
         Mutation { stem: "reduce", find: "j < end; j++", replace: "j + 1u < end; j++" },
@@ -80,6 +82,7 @@ const CHUNK: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Tree,
+    TreeQuads,
     Serial,
     /// The unit of a load.
     Quads(Unit),
@@ -91,6 +94,7 @@ impl Way {
     fn unit(self) -> Unit {
         match self {
             Way::Tree | Way::Serial => Unit::Scalar,
+            Way::TreeQuads => Unit::Vec4,
             Way::Quads(unit) | Way::Columns(unit, _) => unit,
         }
     }
@@ -98,8 +102,12 @@ impl Way {
     fn results(self) -> usize {
         match self {
             Way::Columns(unit, strip) => unit.words() * strip,
-            Way::Tree | Way::Serial | Way::Quads(_) => 1,
+            Way::Tree | Way::TreeQuads | Way::Serial | Way::Quads(_) => 1,
         }
+    }
+    /// True if a workgroup shares a result.
+    fn tree(self) -> bool {
+        matches!(self, Way::Tree | Way::TreeQuads)
     }
 }
 
@@ -134,9 +142,9 @@ impl Fits {
         let along = |d: usize| loads && ops.dims[d].is_multiple_of(4) && ops.walks(d, 4);
         let moves = |d: usize| ops.strides.iter().any(|s| s[d] == 1);
         let columns = (kept > 0 && along(kept - 1) && moves(kept - 1)).then(|| {
-            // Long expressions are not unrolled further: each copy costs compile time.
+            // Long expressions are not unrolled further: each copy costs compile time. On GPUs neighbours work side by side.
             let unit = unit(kept - 1);
-            let most = if cost > SHORT { 1 } else { 32 / unit.words() };
+            let most = if cost > SHORT || !caps.software() { 1 } else { 32 / unit.words() };
             let whole = |&k: &usize| k <= most && ops.dims[kept - 1].is_multiple_of(unit.words() * k);
             Way::Columns(unit, [4, 2, 1].into_iter().find(whole).unwrap_or(1))
         });
@@ -157,14 +165,17 @@ impl Layout {
             (Some("tree"), _) => Way::Tree,
             (Some("columns" | "wide_columns"), Fits { columns: Some(way), .. }) => way,
             (Some("quads" | "wide"), Fits { quads: Some(way), .. }) => way,
+            (Some("tree_quads"), Fits { quads: Some(_), .. }) => Way::TreeQuads,
             (Some(_), _) => Way::Serial,
-            (None, Fits { quads: Some(way), .. } | Fits { columns: Some(way), .. }) if caps.software() => way,
-            (None, _) if walks && !caps.software() && length >= 256 && outs < enough => Way::Tree,
+            (None, Fits { quads, .. }) if walks && !caps.software() && length >= 256 && outs < enough => {
+                if quads.is_some() { Way::TreeQuads } else { Way::Tree }
+            }
+            (None, Fits { quads: Some(way), .. } | Fits { columns: Some(way), .. }) => way,
             (None, _) => Way::Serial,
         };
         let wg = caps.tree_workgroup() as usize;
         let (parallel, shortest) = match way {
-            Way::Tree => (outs * wg, 16 * wg),
+            Way::Tree | Way::TreeQuads => (outs * wg, 16 * wg),
             // On software adapters a second stage costs what folding some thousand neighbours does; short expressions have several
             // running folds, so that none is deeper than 512.
             Way::Quads(_) if caps.software() => (outs, if fits.short { 4096 } else { 1024 }),
@@ -192,7 +203,7 @@ impl Layout {
         })
     }
     fn workgroup(&self, caps: &GpuCaps) -> u32 {
-        if self.way == Way::Tree {
+        if self.way.tree() {
             caps.tree_workgroup()
         } else if caps.software() {
             8
@@ -203,7 +214,7 @@ impl Layout {
     fn grid(&self, caps: &GpuCaps) -> Result<Grid, String> {
         let items = (self.outs * self.chunks) as u64;
         let per_group = match self.way {
-            Way::Tree => 1,
+            Way::Tree | Way::TreeQuads => 1,
             Way::Serial | Way::Quads(_) | Way::Columns(..) => {
                 u64::from(self.workgroup(caps)) * self.way.results() as u64
             }
@@ -213,6 +224,7 @@ impl Layout {
     fn variant(&self) -> &'static str {
         match self.way {
             Way::Tree => "tree",
+            Way::TreeQuads => "tree_quads",
             Way::Serial => "serial",
             Way::Quads(Unit::Wide) => "wide",
             Way::Quads(_) => "quads",
@@ -250,7 +262,7 @@ struct Stage<'a> {
 
 fn text(stage: &Stage, wg: u32) -> std::sync::Arc<str> {
     let ty = storage_type(stage.dtype);
-    let tree = stage.layout.way == Way::Tree;
+    let tree = stage.layout.way.tree();
     let put = if tree {
         "    let all = fold_all(lane, x);\n    if lane == 0u && live {\n        out[t] = all;\n    }\n"
     } else {
@@ -268,10 +280,13 @@ fn text(stage: &Stage, wg: u32) -> std::sync::Arc<str> {
         shader = shader.common(&["fold"]);
     }
     shader = shader.body(stage.functions);
+    let finish = format!("fn finish(t: u32, lane: u32, live: bool, x: T) {{\n{put}}}\n");
     match stage.layout.way {
-        Way::Quads(unit) => {
+        Way::Quads(_) | Way::TreeQuads => {
+            let wide = stage.layout.way.unit() == Unit::Wide;
             return shader
-                .header(format!("const UNROLL: bool = {};\nconst WIDE: bool = {};", stage.short, unit == Unit::Wide))
+                .header(format!("const UNROLL: bool = {};\nconst WIDE: bool = {wide};", stage.short))
+                .body(finish)
                 .body(include_str!("../../../../shaders/reduce_quads.wgsl"))
                 .build();
         }
@@ -285,10 +300,7 @@ fn text(stage: &Stage, wg: u32) -> std::sync::Arc<str> {
         }
         Way::Tree | Way::Serial => {}
     }
-    shader
-        .body(format!("fn finish(t: u32, lane: u32, live: bool, x: T) {{\n{put}}}\n"))
-        .body(include_str!("../../../../shaders/reduce.wgsl"))
-        .build()
+    shader.body(finish).body(include_str!("../../../../shaders/reduce.wgsl")).build()
 }
 
 /// `partial(o, j)`: the value at reduced position `j` of result `o`.
@@ -359,7 +371,7 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     ops.declare(region, layout.way.unit());
     let mut functions = ops.body(region, &[value])?;
     match layout.way {
-        Way::Quads(unit) => functions += &fold_unit(&ops, region, rank - 1, unit),
+        Way::Quads(_) | Way::TreeQuads => functions += &fold_unit(&ops, region, rank - 1, layout.way.unit()),
         Way::Columns(unit, _) => functions += &fold_unit(&ops, region, ops.kept - 1, unit),
         Way::Tree | Way::Serial => functions += &partial(&ops),
     }
@@ -391,7 +403,7 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     }];
     if staged {
         let chunks = layout.chunks;
-        let tree = layout.way == Way::Tree || (outs < 64 && chunks >= 64);
+        let tree = layout.way.tree() || (outs < 64 && chunks >= 64);
         let layout = Layout { outs, length: chunks, chunks: 1, way: if tree { Way::Tree } else { Way::Serial } };
         let ty = storage_type(dtype);
         let stage = Stage {

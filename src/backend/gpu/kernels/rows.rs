@@ -37,6 +37,11 @@ impl Quads {
         Quads { n, wg: 8, wide: wide && n.is_multiple_of(8) }
     }
 
+    /// For strips of columns of rows of `n` elements on GPUs.
+    pub fn strips(n: usize, caps: &GpuCaps) -> Option<Quads> {
+        (!caps.software() && n >= 8).then(|| Quads { n, wg: 64.min(caps.max_invocations), wide: false })
+    }
+
     /// The variant's name.
     pub fn variant(&self) -> &'static str {
         if self.wide { "wide" } else { "quads" }
