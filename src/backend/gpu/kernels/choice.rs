@@ -2,12 +2,12 @@
 //! or as a tuning file or a test wants it.
 
 use super::packed;
-use crate::backend::gpu::caps::GpuCaps;
+use crate::backend::gpu::caps::{AdapterClass, GpuCaps};
 
 /// A kernel frame with its register tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// Workgroup tile of this side, 4 x 4 per invocation.
+    /// Workgroup tile of this side, 4 x 4 per invocation, and beyond 64 as much more for each of 256 invocations.
     Tiled(u32),
     /// One subgroup per workgroup, 16 rows by this many columns per lane, from operands packed into textures.
     Packed(u32),
@@ -19,6 +19,7 @@ pub(super) enum Frame {
 
 /// Names of all variants; a test or a tuning file may ask for one, with `:n` behind it to split k into n pieces.
 pub(super) const VARIANTS: &[(&str, Frame)] = &[
+    ("tiled_128", Frame::Tiled(128)),
     ("tiled_64", Frame::Tiled(64)),
     ("tiled_32", Frame::Tiled(32)),
     ("packed_8", Frame::Packed(8)),
@@ -36,6 +37,7 @@ pub(super) const VARIANTS: &[(&str, Frame)] = &[
 
 /// The names of [`VARIANTS`] and of the second pass, for the kernels' registry rows.
 pub(super) const VARIANT_NAMES: &[&str] = &[
+    "tiled_128",
     "tiled_64",
     "tiled_32",
     "packed_8",
@@ -87,7 +89,29 @@ impl Frame {
     }
     /// k advances by this.
     pub fn depth(self) -> usize {
-        if matches!(self, Frame::Tiled(_)) { 16 } else { 4 }
+        match self {
+            // A tile of both operands takes 8 to 9 KiB.
+            Frame::Tiled(t) => {
+                if t > 64 {
+                    8
+                } else {
+                    16
+                }
+            }
+            _ => 4,
+        }
+    }
+    /// What the text of `Frame::Tiled` is made for: sizes of the tile, blocks and loads of an invocation.
+    pub fn tiled_counts(side: u32) -> Vec<(&'static str, u32)> {
+        let (depth, blocks) = (Frame::Tiled(side).depth() as u32, (side / 64).max(1));
+        let loads = side * depth / 4 / Frame::tiled_workgroup(side);
+        let (rows, cols) = (("ROWS", side), ("COLS", side));
+        let blocks = [("BLOCKS_M", blocks), ("BLOCKS_N", blocks)];
+        [vec![rows, cols, ("DEPTH", depth)], blocks.to_vec(), vec![("LOADS_A", loads), ("LOADS_B", loads)]].concat()
+    }
+    fn tiled_workgroup(side: u32) -> u32 {
+        let along = side.min(64) / 4;
+        along * along
     }
     /// Tiles without splits.
     fn tiles(self, size: Size, caps: &GpuCaps) -> usize {
@@ -120,7 +144,8 @@ impl Frame {
         match self {
             Frame::Packed(_) => [4, 8, 16].contains(&caps.lanes()),
             Frame::Tiled(t) => {
-                caps.max_invocations >= (t / 4) * (t / 4) && caps.workgroup_bytes >= 2 * 4 * 16 * (t + 1)
+                let bytes = 2 * 4 * self.depth() as u32 * (t + 4);
+                caps.max_invocations >= Frame::tiled_workgroup(t) && caps.workgroup_bytes >= bytes
             }
             Frame::Subgroup(lanes, _) => caps.subgroups == Some((lanes, lanes)),
             Frame::Direct(..) => true,
@@ -168,17 +193,20 @@ fn flipped(size: Size, swap: bool) -> Size {
     if swap { Size { m: size.n, n: size.m, ..size } } else { size }
 }
 
-/// GPUs: workgroup tiles, the larger where enough of them fill the machine; thin products go without workgroup memory; a long k
-/// is split where too few workgroups would run.
+/// GPUs: workgroup tiles, the larger where enough of them fill the machine; the largest, whose results take 64 registers a lane, on discrete
+/// GPUs alone. Thin products go without workgroup memory; a long k is split where too few workgroups would run.
 fn choose_gpu(size: Size, may_swap: bool, caps: &GpuCaps) -> Choice {
     const BUSY: usize = 192;
     let swap = may_swap && size.n < size.m && size.n <= 8;
     let s = flipped(size, swap);
     let thin = s.m <= 4 || s.n <= 4 || s.k <= 8;
+    let enough = |side: u32, tiles| Frame::Tiled(side).runs_on(caps) && Frame::Tiled(side).tiles(s, caps) >= tiles;
     let name = match (thin, s.m) {
         (true, 1) => "direct_1x1",
         (true, _) => "direct_4x1",
-        _ if Frame::Tiled(64).runs_on(caps) && Frame::Tiled(64).tiles(s, caps) >= BUSY => "tiled_64",
+        // Of fewer rows or columns than two thirds of a tile it would compute nothing in most of it.
+        _ if caps.class == AdapterClass::Discrete && s.m.min(s.n) > 85 && enough(128, 2 * BUSY) => "tiled_128",
+        _ if enough(64, BUSY) => "tiled_64",
         _ if Frame::Tiled(32).runs_on(caps) => "tiled_32",
         _ => "direct_4x1",
     };
@@ -269,7 +297,6 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::gpu::AdapterClass;
 
     #[test]
     fn software_picks() {
@@ -291,6 +318,20 @@ mod tests {
         // With four lanes packing pays for what gathers alone.
         assert!(!pick(4, [512, 512, 512], false).starts_with("packed"));
         assert!(pick(4, [32, 144, 25088], true).starts_with("packed"));
+    }
+
+    #[test]
+    fn gpu_picks() {
+        let pick = |class, [m, k, n]: [usize; 3]| {
+            let caps = GpuCaps::sample(class, Some((32, 64)));
+            choose("matmul", Size { m, n, k, batches: 1, gather: false }, None, false, &caps).expect("a choice").name
+        };
+        assert_eq!(pick(AdapterClass::Discrete, [4096, 4096, 4096]), "tiled_128");
+        assert_eq!(pick(AdapterClass::Integrated, [4096, 4096, 4096]), "tiled_64");
+        assert_eq!(pick(AdapterClass::Discrete, [1024, 1024, 1024]), "tiled_64");
+        assert_eq!(pick(AdapterClass::Discrete, [64, 64, 1 << 20]), "tiled_64");
+        assert_eq!(pick(AdapterClass::Discrete, [128, 784, 512]), "tiled_32");
+        assert_eq!(pick(AdapterClass::Discrete, [1, 1024, 1024]), "direct_1x1");
     }
 
     #[test]

@@ -169,9 +169,7 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
         Frame::Packed(_) => {
             (include_str!("../../../../shaders/matmul_packed.wgsl"), packed::counts(frame, caps), tiles)
         }
-        Frame::Tiled(t) => {
-            (include_str!("../../../../shaders/matmul_tiled.wgsl"), vec![("TILE", t), ("LOADS", 64 / t)], tiles)
-        }
+        Frame::Tiled(t) => (include_str!("../../../../shaders/matmul_tiled.wgsl"), Frame::tiled_counts(t), tiles),
         Frame::Subgroup(lanes, rows) => (
             include_str!("../../../../shaders/matmul_subgroup.wgsl"),
             vec![("LANES", lanes), ("LANE_ROWS", rows / lanes), ("ROWS", rows)],

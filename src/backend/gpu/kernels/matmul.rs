@@ -25,6 +25,7 @@ pub const KERNEL: KernelInfo = KernelInfo {
     samples,
     mutations: &[
         Mutation { stem: "matmul_tiled", find: "        workgroupBarrier();\n        for", replace: "        for" },
+        Mutation { stem: "matmul_tiled", find: "y + 1u * APART_M;", replace: "y;" },
         Mutation { stem: "matmul_pack", find: "f32(a[", replace: "-f32(a[" },
         Mutation { stem: "matmul_pack", find: "c % 4u) * LANES", replace: "c % 4u + 1u) * LANES" },
         Mutation { stem: "matmul_packed", find: "s1_3.w * p0_2.w", replace: "s1_2.w * p0_2.w" },
@@ -48,9 +49,10 @@ fn samples() -> Vec<Region> {
         (17, 20, 68),
         (63, 65, 66),
         (65, 7, 257),
-        (64, 64, 64),
+        (128, 64, 192),
         (1, 130, 33),
         (40, 12, 1),
+        (133, 21, 197),
         (5, 0, 4),
         (12, 1030, 20),
     ]
@@ -236,6 +238,7 @@ mod tests {
     fn products_agree_with_the_reference() {
         let variants = [
             "tiled_64",
+            "tiled_128",
             "tiled_32",
             "packed_8",
             "packed_4",
