@@ -8,7 +8,7 @@ use kiln::backend::gpu::kernels::{self, Bind, KernelCall};
 use kiln::backend::gpu::{AdapterClass, GpuCaps};
 use kiln::ir::{Call, OutputKind, Type};
 use kiln::plan::{self, Caps, Limits, PlanOptions, Region, RegionKind, Step};
-use kiln::{Builder, DType, bench};
+use kiln::{Builder, DType, Shape, bench};
 use std::ffi::CStr;
 use std::fmt::Write;
 
@@ -84,7 +84,16 @@ fn calls(workload: &bench::Workload, device: &Paper) -> Vec<KernelCall> {
 
 /// The workloads of `kiln bench` with their calls on this device, and launches that several small regions share.
 pub fn all(device: &Paper) -> Vec<(String, KernelCall)> {
-    let workloads = bench::all();
+    let mut workloads = bench::all();
+    // Too long for a benchmark on software adapters, and what the largest tiles are for.
+    let shape: Shape = [4096, 4096].into();
+    workloads.push(bench::Workload {
+        name: "matmul_4096".into(),
+        inputs: vec![shape.clone(), shape],
+        build: Box::new(|x| vec![x[0].matmul(&x[1])]),
+        flops: 0.0,
+        bytes: 0.0,
+    });
     let named = |w: &bench::Workload| calls(w, device).into_iter().map(|c| (w.name.to_string(), c)).collect::<Vec<_>>();
     let chains = chains(device).into_iter().map(|c| ("small regions".to_string(), c));
     workloads.iter().flat_map(named).chain(chains).collect()
