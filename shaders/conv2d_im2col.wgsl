@@ -2,7 +2,8 @@
 // k = ((channel * KZ + z) * KY + y) * KX + x counts the taps and a pixel is (image, z, y, x) of the result; groups are batches.
 // Gaps of a dilated input never come here: the host splits such a convolution by phase into dense ones, whose taps and
 // pixels are sublattices. 1-D and 2-D have ones in the missing dimensions, and FLAT says that z is missing.
-// From the header: struct Params, FLAT, PADDED, K_EXACT, SMALL_K, epilogue.
+// From the header: struct Params, FLAT, PADDED, K_EXACT, SMALL_K, SAME_ROW (four pixels from a multiple of four are in one row of the result),
+// W_RUN (the taps of a channel of the weights are one run), shift_at (shift_of of this file, perhaps kept), epilogue.
 
 // A tap: its channel and its place in the kernel.
 struct Tap {
@@ -60,23 +61,38 @@ fn b_cols(group: u32, first: u32) -> Pixels {
     return at;
 }
 
-// One tap of four pixels; zero outside the input and beyond the last tap.
-fn b_load(at: Pixels, k: u32) -> vec4<f32> {
+// How far a tap moves the address, and the input coordinates z, y, x.
+fn shift_of(k: u32) -> vec4<i32> {
     let p = params.conv;
-    var tap = tap_of(k);
+    let tap = tap_of(k);
     let dz = tap.z * p.dilation.x;
     let dy = tap.y * p.dilation.y;
     let dx = tap.x * p.dilation.z;
-    var address = at.start + (tap.c * p.x.s1 + dz * p.x.s2 + dy * p.x.s3 + dx * p.x.s4);
+    return vec4<i32>(tap.c * p.x.s1 + dz * p.x.s2 + dy * p.x.s3 + dx * p.x.s4, dz, dy, dx);
+}
+
+// One tap of four pixels; zero outside the input and beyond the last tap.
+fn b_load(at: Pixels, k: u32) -> vec4<f32> {
+    let p = params.conv;
+    let shift = shift_at(k);
+    var address = at.start + shift.x;
     var inside = vec4<bool>(true);
     if (!K_EXACT) {
         inside = vec4<bool>(k < params.gemm.k);
     }
     if (PADDED) {
-        inside &= vec4<u32>(at.y + dy) < vec4<u32>(u32(p.size.y));
-        inside &= vec4<u32>(at.x + dx) < vec4<u32>(u32(p.size.z));
-        if (!FLAT) {
-            inside &= vec4<u32>(at.z + dz) < vec4<u32>(u32(p.size.x));
+        inside &= vec4<u32>(at.x + shift.w) < vec4<u32>(u32(p.size.z));
+        if (SAME_ROW) {
+            var row = u32(at.y.x + shift.z) < u32(p.size.y);
+            if (!FLAT) {
+                row = row && u32(at.z.x + shift.y) < u32(p.size.x);
+            }
+            inside &= vec4<bool>(row);
+        } else {
+            inside &= vec4<u32>(at.y + shift.z) < vec4<u32>(u32(p.size.y));
+            if (!FLAT) {
+                inside &= vec4<u32>(at.z + shift.y) < vec4<u32>(u32(p.size.x));
+            }
         }
     }
     address = select(vec4<i32>(), address, inside);
@@ -92,9 +108,14 @@ fn b_block(at: Pixels, k: u32) -> mat4x4<f32> {
     return mat4x4<f32>(b_load(at, k), b_load(at, k + 1u), b_load(at, k + 2u), b_load(at, k + 3u));
 }
 
-// Weights of an out channel whose taps do not lie in one line (flipped, permuted or a phase's sublattice).
+// Weights of an out channel whose taps do not lie in one line: each channel's taps do (W_RUN), or not even those (flipped, permuted or
+// a phase's sublattice).
 fn weight_address(line: i32, k: u32) -> i32 {
     let w = params.conv.w;
+    if (W_RUN) {
+        let c = quotient(k, params.conv.taps.w, params.conv.inverse.x);
+        return line + i32(c) * w.s1 + i32(k - c * params.conv.taps.w) * w.run;
+    }
     let tap = tap_of(k);
     return line + tap.c * w.s1 + tap.z * w.s2 + tap.y * w.s3 + tap.x * w.s4;
 }

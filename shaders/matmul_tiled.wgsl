@@ -1,7 +1,8 @@
 // Product of a workgroup through workgroup memory: a tile of ROWS x COLS elements, DEPTH of k at a time. An invocation computes
 // BLOCKS_M x BLOCKS_N blocks of 4 x 4, as far apart as all invocations' blocks reach, so that what neighbours read lies together. The
 // usual kernel for GPUs. From the header: ROWS, COLS, DEPTH, BLOCKS_M, BLOCKS_N, LOADS_A and LOADS_B (vec4 per operand and
-// invocation), A_ALONG_K, B_ALONG_K (which way a vec4 of the operand runs), a_line/a_load, b_line/b_load, row_at, put4.
+// invocation), A_ALONG_K, B_ALONG_K (which way a vec4 of the operand runs), a_line/a_load, b_line/b_load, row_at, put4; where PREPARED is 1, b_prepare(t, k)
+// makes what b_load needs for the block of k from there on.
 
 // Blocks along the columns, and invocations.
 const SIDE: u32 = COLS / (4u * BLOCKS_N);
@@ -55,6 +56,10 @@ fn main(
     var c$u_$v_3 = vec4<f32>();
     //%end
     //%end
+    //%repeat p PREPARED
+    b_prepare(t, at.k0);
+    workgroupBarrier();
+    //%end
     for (var k = at.k0; k < at.k1; k += DEPTH) {
         //%repeat l LOADS_A
         let va$l = a_load(la$l, k + pa$l.y);
@@ -79,6 +84,9 @@ fn main(
         b_tile[sb$l + 3u * db$l] = vb$l.w;
         //%end
         workgroupBarrier();
+        //%repeat p PREPARED
+        b_prepare(t, k + DEPTH);
+        //%end
         for (var kk = 0u; kk < DEPTH; kk++) {
             //%repeat v BLOCKS_N
             let ib$v = kk * PITCH_B + x + $vu * APART_N;

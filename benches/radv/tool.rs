@@ -9,6 +9,8 @@ use kiln::backend::gpu::{AdapterClass, GpuCaps};
 use kiln::ir::{Call, OutputKind, Type};
 use kiln::plan::{self, Caps, Limits, PlanOptions, Region, RegionKind, Step};
 use kiln::{Builder, DType, Shape, bench};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fmt::Write;
 
@@ -32,7 +34,7 @@ pub struct Figures {
     pub waves: u64,
     pub wave_size: u32,
     pub code: u64,
-    /// In the loop with most multiply-adds: their lanes among those of vector arithmetic, in percent; `None` without such a loop.
+    /// [`fma_share`] in percent.
     pub fma: Option<f64>,
     /// Instructions that read global memory, by bytes per lane: 4 or fewer, 8 or 12, 16.
     pub loads: [usize; 3],
@@ -320,13 +322,17 @@ fn instructions(line: &str) -> Vec<&str> {
     code.split("::").filter_map(|part| part.split_whitespace().next()).collect()
 }
 
-/// Lanes of multiply-adds among those of vector arithmetic in the block with most of them that a branch leads back to.
+/// Lanes of multiply-adds among those of vector arithmetic in the loop with most of them, the innermost of those with as many; with all
+/// that its iterations may branch over.
 pub fn fma_share(assembly: &str) -> Option<f64> {
-    let mut best: Option<(usize, usize)> = None;
-    let (mut fma, mut all) = (0, 0);
-    for line in assembly.lines() {
+    // Multiply-adds and vector instructions up to each line.
+    let mut counts = vec![(0, 0)];
+    let mut labels: HashMap<&str, usize> = HashMap::new();
+    // Fewer instructions come first among loops with as many multiply-adds.
+    let mut best: Option<(usize, Reverse<usize>)> = None;
+    for (at, line) in assembly.lines().enumerate() {
         let words = instructions(line);
-        let starts = line.trim_start().starts_with("BB") || words.first().is_some_and(|w| w.ends_with(':'));
+        let (mut fma, mut all) = counts[at];
         for word in &words {
             let op = word.trim_start_matches("v_dual_").trim_start_matches("v_");
             let multiply_add = ["fma", "mac_f32", "mad_f32", "pk_fma"].iter().any(|f| op.starts_with(f));
@@ -335,15 +341,21 @@ pub fn fma_share(assembly: &str) -> Option<f64> {
                 fma += usize::from(multiply_add);
             }
         }
-        let branches = words.first().is_some_and(|w| w.starts_with("s_cbranch") || w.starts_with("s_branch"));
-        if starts || branches {
-            if fma > best.map_or(7, |b| b.0) {
-                best = Some((fma, all));
+        counts.push((fma, all));
+        let label = words.first().and_then(|w| w.strip_suffix(':'));
+        labels.extend(label.map(|l| (l, at)));
+        if !words.first().is_some_and(|w| w.starts_with("s_cbranch") || w.starts_with("s_branch")) {
+            continue;
+        }
+        let target = line.split(';').next().and_then(|code| code.split_whitespace().nth(1));
+        if let Some(&start) = target.and_then(|t| labels.get(t)) {
+            let of = (fma - counts[start].0, Reverse(all - counts[start].1));
+            if of.0 > 7 {
+                best = best.max(Some(of));
             }
-            (fma, all) = (0, 0);
         }
     }
-    best.map(|(fma, all)| 100.0 * fma as f64 / all as f64)
+    best.map(|(fma, Reverse(all))| 100.0 * fma as f64 / all as f64)
 }
 
 /// How many instructions read global memory: 4 bytes a lane or fewer, 8 or 12, 16.

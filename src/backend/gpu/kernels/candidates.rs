@@ -73,7 +73,7 @@ pub fn candidates(region: &Region, caps: &GpuCaps) -> Result<Vec<Candidate>, Str
     let main = calls.iter().map(|c| c.variant).find(|v| !["pack", "combine", "scan", "chunks"].contains(v));
     let mut all = vec![Candidate { variant: main.unwrap_or("built-in").into(), built_in: true, calls }];
     let (mut seen, mut named) = (vec![texts(&all[0].calls)], false);
-    for variant in names(kernel) {
+    for variant in names(kernel).into_iter().filter(|v| !hopeless(v, caps)) {
         let Ok(calls) = with_variant(region, &untuned, &variant) else { continue };
         let own = texts(&calls);
         if own == seen[0] && !named {
@@ -86,6 +86,12 @@ pub fn candidates(region: &Region, caps: &GpuCaps) -> Result<Vec<Candidate>, Str
         }
     }
     Ok(all)
+}
+
+/// True for what is never near the best on this adapter and takes long to compile: the largest tiles on software adapters, and attention in
+/// tiles on those of fewer than eight lanes (SwiftShader needs minutes and 14 GB for it).
+fn hopeless(variant: &str, caps: &GpuCaps) -> bool {
+    caps.software() && (variant.starts_with("tiled_128") || variant == "tile_32" && caps.lanes() < 8)
 }
 
 /// Names of variants that a region of this kernel may have.

@@ -35,6 +35,9 @@ pub const KERNEL: KernelInfo = KernelInfo {
         Mutation { stem: "conv2d_packed", find: "u32(im.jump.y), x)", replace: "u32(im.jump.y) + 1u, x)" },
         Mutation { stem: "conv2d_im2col", find: "< vec4<u32>(u32(p.size.z))", replace: "<= vec4<u32>(u32(p.size.z))" },
         Mutation { stem: "conv2d_im2col", find: "dy * p.x.s3", replace: "dx * p.x.s3" },
+        Mutation { stem: "conv2d_im2col", find: "u32(at.y.x + shift.z) <", replace: "u32(at.y.x) <" },
+        Mutation { stem: "conv2d_im2col", find: "b_prepare(t, k + DEPTH);", replace: "b_prepare(t, k);" },
+        Mutation { stem: "conv2d_im2col", find: "return line + i32(c) * w.s1", replace: "return line" },
         Mutation {
             stem: "conv2d_im2col",
             find: "p.out_base.xyz + p.out_step.xyz",
@@ -76,6 +79,10 @@ fn samples() -> Vec<Region> {
         conv(&[2, 0, 4, 4], &[3, 0, 3, 3], 1, (1, 1), 1, 1, 1),
     ];
     all.push(stored(conv(&[3, 8, 12, 12], &[16, 8, 12, 12], 1, (1, 1), 1, 1, 1), 0, &[1, 0, 2, 3], 0, 0));
+    // The same with a run of taps per channel, four at a time; and rows of the result in whole quads, in two dimensions and three.
+    all.push(stored(conv(&[3, 8, 12, 12], &[16, 8, 12, 12], 1, (1, 1), 1, 1, 1), 1, &[1, 0, 2, 3], 0, 0));
+    all.push(conv(&[2, 3, 9, 8], &[5, 3, 3, 3], 1, (1, 1), 1, 1, 1));
+    all.push(conv(&[1, 2, 4, 5, 8], &[3, 2, 3, 3, 3], 1, (1, 1), 1, 1, 1));
     // A bias per channel and relu, over phases, too.
     for lhs in [1, 2] {
         let mut biased = conv(&[2, 3, 5, 6], &[4, 3, 3, 3], 1, (1, 1), lhs, 1, 1);
@@ -247,13 +254,22 @@ fn phase(
     let mut weights = Strided::new(w_offset.max(0) as usize, ws);
     let (merged, line) = collapse(&Shape::from([w[1], taps[0], taps[1], taps[2]]), &[ws[1..].to_vec()]);
     let linear = merged.len() == 1;
-    weights.run = if linear { line[0][0] as i32 } else { 0 };
+    // The taps of one channel may lie in a line where those of all channels do not: the cotangents in a weight gradient.
+    let (merged, own) = collapse(&Shape::from(taps), &[ws[2..].to_vec()]);
+    let runs = !linear && merged.len() == 1;
+    weights.run = if linear {
+        line[0][0] as i32
+    } else if runs {
+        own[0][0] as i32
+    } else {
+        0
+    };
 
     let packed = PackedConv::new(size, x, &at, caps);
     let choice = choice::choose("conv2d", size, packed.as_ref().map(|p| p.packing), false, caps)?;
     let packed = packed.filter(|_| matches!(choice.frame, Frame::Packed(_)));
     let exact = size.k.is_multiple_of(choice.frame.depth());
-    let vec = linear
+    let vec = (linear || runs && window.is_multiple_of(4) && ws[1] % 4 == 0)
         && weights.run == 1
         && size.k.is_multiple_of(4)
         && size.k > 0
@@ -274,13 +290,18 @@ fn phase(
     let flat = taps[0] == 1 && at[0].count == 1 && x[2] == 1 && at[0].start == 0;
     let padded = at.iter().zip(&x[2..]).any(|(p, &n)| p.padded(n));
     let flags = format!(
-        "const FLAT: bool = {flat};\nconst PADDED: bool = {padded};\nconst K_EXACT: bool = {exact};\nconst SMALL_K: bool = {};\n",
-        size.k < 1 << 21
+        "const FLAT: bool = {flat};\nconst PADDED: bool = {padded};\nconst K_EXACT: bool = {exact};\nconst SMALL_K: bool = {};\n\
+         const SAME_ROW: bool = {};\nconst W_RUN: bool = {runs};\n",
+        size.k < 1 << 21,
+        at[2].count.is_multiple_of(4)
     );
     let ratio = packed::ratio([size.n, size.k, packed.as_ref().map_or(0, PackedConv::invocations)]);
     let mut loaders = format!("{flags}{}\n{}", include_str!("../../../../shaders/conv2d_im2col.wgsl"), a.line());
     if matches!(choice.frame, Frame::Tiled(_)) {
         loaders += "const A_ALONG_K: bool = true;\nconst B_ALONG_K: bool = false;\n";
+        loaders += include_str!("../../../../shaders/conv2d_taps.wgsl");
+    } else {
+        loaders += "fn shift_at(k: u32) -> vec4<i32> {\n    return shift_of(k);\n}\n";
     }
     let four = |v: [i64; 3], last: usize| [v[0] as i32, v[1] as i32, v[2] as i32, last as i32];
     let inverse = |n: usize| 1.0 / n.max(1) as f32;
@@ -325,6 +346,7 @@ fn phase(
             batch: [1, 1],
             types: format!("{}\n{TYPES}", include_str!("../../../../shaders/conv2d_geometry.wgsl")),
             loaders,
+            prepared: true,
             placing: &ratio,
             result: &format!(
                 "const SWAP: bool = {};\n{}",

@@ -57,6 +57,8 @@ pub(super) struct Product<'a, P> {
     pub types: String,
     /// Functions that load the operands.
     pub loaders: String,
+    /// In `Frame::Tiled` the loaders have a function `b_prepare` that works out for a workgroup what a block of k needs.
+    pub prepared: bool,
     /// Declarations that loaders and the result share.
     pub placing: &'a str,
     /// Text with `Row`, `row_of` and `slot`.
@@ -169,7 +171,11 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
         Frame::Packed(_) => {
             (include_str!("../../../../shaders/matmul_packed.wgsl"), packed::counts(frame, caps), tiles)
         }
-        Frame::Tiled(t) => (include_str!("../../../../shaders/matmul_tiled.wgsl"), Frame::tiled_counts(t), tiles),
+        Frame::Tiled(t) => (
+            include_str!("../../../../shaders/matmul_tiled.wgsl"),
+            [Frame::tiled_counts(t), vec![("PREPARED", u32::from(p.prepared))]].concat(),
+            tiles,
+        ),
         Frame::Subgroup(lanes, rows) => (
             include_str!("../../../../shaders/matmul_subgroup.wgsl"),
             vec![("LANES", lanes), ("LANE_ROWS", rows / lanes), ("ROWS", rows)],

@@ -45,8 +45,12 @@ impl Operand<'_> {
         let (name, inner, len) = (self.name, self.inner, self.k_len);
         let last = if self.along_k { "4u" } else { "1u" };
         let kc = if self.exact { k.to_string() } else { format!("min({k}, {len} - {last})") };
-        let at = if self.along_k { format!("i32({kc})") } else { format!("i32({kc}) * {inner}") };
-        let v = format!("{name}[({line} + {at}) / 4]");
+        let at = match self.address {
+            Some(f) => format!("{f}({line}, {kc})"),
+            None if self.along_k => format!("({line} + i32({kc}))"),
+            None => format!("({line} + i32({kc}) * {inner})"),
+        };
+        let v = format!("{name}[{at} / 4]");
         if self.exact { v } else { format!("select(vec4<f32>(), {v}, {k} < {len})") }
     }
     /// The functions `_line` and `_load`: four neighbours along k or along the outer dimension.
