@@ -55,14 +55,14 @@ fn hot_kernels_fit_real_chips() {
 
 #[test]
 fn machine_code_is_read() {
-    // A loop with a branch inside it, behind another with fewer multiply-adds; what comes before and after does not count.
+    // A loop with a branch inside it, behind another with fewer multiply-adds, both in a third; what comes before and after does not count.
     let fma = "\tv_fma_f32 v0, v1, v2, v3\n";
     let code = "BB0:\n\tv_add_f32 v0, v1, v2 ; 1234\nBB1:\n".to_string()
         + &fma.repeat(8)
         + "\ts_cbranch_scc0 BB1\nBB2:\n\tglobal_load_dwordx4 v[0:3], v4, s[0:1]\n"
         + "\tv_dual_fmac_f32 v0, v1, v2 :: v_dual_mul_f32 v3, v4, v5\n\ts_cbranch_execz BB4\nBB3:\n\tv_mov_b32 v0, v1\nBB4:\n"
         + &fma.repeat(17)
-        + "\ts_cbranch_scc1 BB2 ; 5678\n\tv_mov_b32 v0, v1\n\tbuffer_load_dword v0, v1, s[0:3], 0 offen\n";
+        + "\ts_cbranch_scc1 BB2 ; 5678\n\tv_mov_b32 v0, v1\n\ts_branch BB0\n\tbuffer_load_dword v0, v1, s[0:3], 0 offen\n";
     assert_eq!(tool::fma_share(&code), Some(90.0));
     assert_eq!(tool::fma_share(&fma.repeat(20)), None);
     assert_eq!(tool::loads(&code), [1, 0, 1]);

@@ -9,7 +9,6 @@ use kiln::backend::gpu::{AdapterClass, GpuCaps};
 use kiln::ir::{Call, OutputKind, Type};
 use kiln::plan::{self, Caps, Limits, PlanOptions, Region, RegionKind, Step};
 use kiln::{Builder, DType, Shape, bench};
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fmt::Write;
@@ -322,14 +321,15 @@ fn instructions(line: &str) -> Vec<&str> {
     code.split("::").filter_map(|part| part.split_whitespace().next()).collect()
 }
 
-/// Lanes of multiply-adds among those of vector arithmetic in the loop with most of them, the innermost of those with as many; with all
-/// that its iterations may branch over.
+/// Lanes of multiply-adds among those of vector arithmetic in the innermost loop with most of them; what its iterations may branch over
+/// counts too.
 pub fn fma_share(assembly: &str) -> Option<f64> {
     // Multiply-adds and vector instructions up to each line.
     let mut counts = vec![(0, 0)];
     let mut labels: HashMap<&str, usize> = HashMap::new();
-    // Fewer instructions come first among loops with as many multiply-adds.
-    let mut best: Option<(usize, Reverse<usize>)> = None;
+    let mut best: Option<(usize, usize)> = None;
+    // Where loops begin that have ended.
+    let mut ended = Vec::new();
     for (at, line) in assembly.lines().enumerate() {
         let words = instructions(line);
         let (mut fma, mut all) = counts[at];
@@ -349,13 +349,16 @@ pub fn fma_share(assembly: &str) -> Option<f64> {
         }
         let target = line.split(';').next().and_then(|code| code.split_whitespace().nth(1));
         if let Some(&start) = target.and_then(|t| labels.get(t)) {
-            let of = (fma - counts[start].0, Reverse(all - counts[start].1));
-            if of.0 > 7 {
-                best = best.max(Some(of));
+            // Another branch back to the same place is of the same loop.
+            let innermost = !ended.iter().any(|&inner| inner > start);
+            ended.push(start);
+            let own = fma - counts[start].0;
+            if innermost && own > best.map_or(7, |b| b.0) {
+                best = Some((own, all - counts[start].1));
             }
         }
     }
-    best.map(|(fma, Reverse(all))| 100.0 * fma as f64 / all as f64)
+    best.map(|(fma, all)| 100.0 * fma as f64 / all as f64)
 }
 
 /// How many instructions read global memory: 4 bytes a lane or fewer, 8 or 12, 16.

@@ -88,9 +88,9 @@ impl GpuCaps {
         self.int64 && self.wanted(stem).map_or(self.software(), |v| v == "wide")
     }
 
-    /// The variant that is asked for, if any.
+    /// The variant that is asked for, if any. `kernel` asks for a kernel of a composite and leaves the choice.
     pub fn wanted(&self, stem: &str) -> Option<&str> {
-        self.variants.get(stem).map(String::as_str)
+        self.variants.get(stem).map(String::as_str).filter(|&v| v != "kernel")
     }
 
     /// Lanes of a subgroup where that is one number, or 1.

@@ -117,7 +117,10 @@ fn takes(call: &Call, args: &[Type], caps: &GpuCaps) -> Result<(), String> {
         return Err(format!("the attention kernels take head sizes of 1 to {MOST}, got {e} and {d}"));
     }
     let stored = attention_stored::Call::of(args, false, 1.0, false);
-    if caps.software() && stored.is_small() && !stored.is_default(caps) && caps.wanted(call.composite.name()).is_none()
+    if caps.software()
+        && stored.is_small()
+        && !stored.is_default(caps)
+        && !caps.variants.contains_key(call.composite.name())
     {
         return Err(format!("on software adapters products with {} stored scores are faster", stored.scores()));
     }
@@ -286,16 +289,20 @@ impl Setup {
     }
 }
 
-/// The function `dots_ab`: dot products of four rows of `a` with four rows of `b`, column i for row i of `a`.
+/// The function `dots_ab`: dot products of four rows of `a` with four rows of `b`, column i for row i of `a`. By outer products, which are
+/// multiply-adds alone.
 fn dots(a: &str, b: &str, len: &str) -> String {
-    let mut s = format!("fn dots_{a}{b}(x: vec4<i32>, y: vec4<i32>) -> mat4x4<f32> {{\n    var m = mat4x4<f32>();\n");
+    let mut s =
+        format!("fn dots_{a}{b}(rows: vec4<i32>, cols: vec4<i32>) -> mat4x4<f32> {{\n    var m = mat4x4<f32>();\n");
     let _ = writeln!(s, "    for (var c = 0u; c < params.heads.{len}; c += 4u) {{");
     for (j, at) in ["x", "y", "z", "w"].iter().enumerate() {
-        let _ = writeln!(s, "        let b{j} = {b}_load(y.{at}, c);");
+        let _ = writeln!(s, "        let a{j} = {a}_load(rows.{at}, c);\n        let b{j} = {b}_load(cols.{at}, c);");
     }
-    for (i, at) in ["x", "y", "z", "w"].iter().enumerate() {
-        let _ = writeln!(s, "        let a{i} = {a}_load(x.{at}, c);");
-        let _ = writeln!(s, "        m[{i}] += vec4<f32>(dot(a{i}, b0), dot(a{i}, b1), dot(a{i}, b2), dot(a{i}, b3));");
+    for at in ["x", "y", "z", "w"] {
+        let _ = writeln!(s, "        let {at} = vec4<f32>(b0.{at}, b1.{at}, b2.{at}, b3.{at});");
+    }
+    for (i, at) in (0..4).flat_map(|i| ["x", "y", "z", "w"].map(|at| (i, at))) {
+        let _ = writeln!(s, "        m[{i}] += a{i}.{at} * {at};");
     }
     s + "    }\n    return m;\n}\n"
 }

@@ -50,7 +50,8 @@ impl Operand<'_> {
             None if self.along_k => format!("({line} + i32({kc}))"),
             None => format!("({line} + i32({kc}) * {inner})"),
         };
-        let v = format!("{name}[{at} / 4]");
+        // A shift: a division would round towards zero, which takes more instructions.
+        let v = format!("{name}[{at} >> 2u]");
         if self.exact { v } else { format!("select(vec4<f32>(), {v}, {k} < {len})") }
     }
     /// The functions `_line` and `_load`: four neighbours along k or along the outer dimension.
