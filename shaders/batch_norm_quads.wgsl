@@ -63,7 +63,9 @@ fn main(
     }
     let sums = tree_sum2(lane, vec2<f32>(sum4(sum), sum4(square))) * p.inverse;
     let shift = sums.x;
-    let variance = max(sums.y - shift * shift, 0.0);
+    // Not max(), which drops a NaN.
+    let raw = sums.y - shift * shift;
+    let variance = select(raw, 0.0, raw < 0.0);
     let w = weight[p.affine.x + i32(channel) * p.affine.y] / sqrt(variance + p.eps);
     let b = bias[p.affine.z + i32(channel) * p.affine.w];
     for (var at = begin; at.x < p.images; at = next(at, hop, units)) {

@@ -7,7 +7,3 @@ fn next(at: vec2<u32>, hop: vec2<u32>, units: u32) -> vec2<u32> {
     }
     return to;
 }
-
-fn sum4(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}

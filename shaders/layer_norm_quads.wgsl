@@ -58,7 +58,8 @@ fn main(
         mean += moved;
         squares += sum4(squared(v)) - sum * moved;
     }
-    let rstd = 1.0 / sqrt(max(squares, 0.0) * params.inverse + params.eps);
+    // Not max(), which drops a NaN.
+    let rstd = 1.0 / sqrt(select(squares, 0.0, squares < 0.0) * params.inverse + params.eps);
     for (q = 0u; q * 4u < params.n; q += 2u) {
         let w = weight_pair(params.affine.x, params.affine.y, q);
         let b = bias_pair(params.affine.z, params.affine.w, q);

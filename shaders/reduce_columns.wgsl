@@ -1,5 +1,5 @@
-// Reductions across rows, an invocation per strip of STRIP neighbouring results and chunk of the reduced elements: for software
-// adapters. A strip is one or two cache lines wide where it can be, so that a walk down the rows uses what it fetches. `fold_unit` of the header folds
+// Reductions across rows, an invocation per strip of STRIP neighbouring results and chunk of the reduced elements. On software
+// adapters a strip is one or two cache lines wide where it can be, so that a walk down the rows uses what it fetches; on GPUs a quad. `fold_unit` of the header folds
 // the elements at j of the four results from o on, or WIDE, of eight.
 
 @compute @workgroup_size(WG)

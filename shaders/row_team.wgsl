@@ -29,24 +29,6 @@ fn within(q: u32, v: vec4<f32>, otherwise: f32) -> vec4<f32> {
     return select(vec4<f32>(otherwise), v, vec4<u32>(4u * q) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.n));
 }
 
-fn sum4(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
-fn max4(v: vec4<f32>) -> f32 {
-    return max(max(v.x, v.y), max(v.z, v.w));
-}
-
-// exp of values that are at most about 0; exactly 0 where the result would be subnormal, also for -inf.
-fn exp_below4(x: vec4<f32>) -> vec4<f32> {
-    return select(exp(x), vec4<f32>(), x < vec4<f32>(-87.3));
-}
-
-// The bits without the sign: beyond those of infinity for NaN. `max` may drop a NaN; their maximum does not.
-fn magnitude4(x: vec4<f32>) -> vec4<u32> {
-    return bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu);
-}
-
 // x, or NaN where one of these magnitudes is that of a NaN.
 fn unless_nan(x: f32, magnitudes: vec4<u32>, nan: f32) -> f32 {
     let largest = max(max(magnitudes.x, magnitudes.y), max(magnitudes.z, magnitudes.w));

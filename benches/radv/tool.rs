@@ -6,7 +6,7 @@ use ash::vk;
 use kiln::backend::gpu::kernels::launches::{self, Launch};
 use kiln::backend::gpu::kernels::{self, Bind, KernelCall};
 use kiln::backend::gpu::{AdapterClass, GpuCaps};
-use kiln::ir::{Call, OutputKind, Type};
+use kiln::ir::{Call, ConvDims, OutputKind, Type};
 use kiln::plan::{self, Caps, Limits, PlanOptions, Region, RegionKind, Step};
 use kiln::{Builder, DType, Shape, bench};
 use std::collections::HashMap;
@@ -87,13 +87,19 @@ fn calls(workload: &bench::Workload, device: &Paper) -> Vec<KernelCall> {
 pub fn all(device: &Paper) -> Vec<(String, KernelCall)> {
     let mut workloads = bench::all();
     // Too long for a benchmark on software adapters, and what the largest tiles are for.
-    let shape: Shape = [4096, 4096].into();
-    workloads.push(bench::Workload {
-        name: "matmul_4096".into(),
-        inputs: vec![shape.clone(), shape],
+    let one = || vec![1; 2];
+    let dims = ConvDims { stride: one(), pad: vec![(1, 1); 2], lhs_dilation: one(), rhs_dilation: one(), groups: 1 };
+    let large = |name: &str, inputs: [&[usize]; 2]| bench::Workload {
+        name: name.into(),
+        inputs: inputs.iter().map(|s| Shape::from(*s)).collect(),
         build: Box::new(|x| vec![x[0].matmul(&x[1])]),
         flops: 0.0,
         bytes: 0.0,
+    };
+    workloads.push(large("matmul_4096", [&[4096, 4096], &[4096, 4096]]));
+    workloads.push(bench::Workload {
+        build: Box::new(move |x| vec![x[0].conv(&x[1], dims.clone())]),
+        ..large("conv_32x128x56_128_fwd", [&[32, 128, 56, 56], &[128, 128, 3, 3]])
     });
     let named = |w: &bench::Workload| calls(w, device).into_iter().map(|c| (w.name.to_string(), c)).collect::<Vec<_>>();
     let chains = chains(device).into_iter().map(|c| ("small regions".to_string(), c));

@@ -77,8 +77,18 @@ fn every_variant_that_could_be_picked_is_right_on_odd_shapes() {
         wrong.extend(faults);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    for name in ["tiled_64", "tiled_32", "direct_4x1", "direct_1x1_t", "tree", "serial", "quads", "columns", "chunked"]
-    {
+    for name in [
+        "tiled_64",
+        "tiled_32",
+        "direct_4x1",
+        "direct_1x1_t",
+        "tree",
+        "tree_quads",
+        "serial",
+        "quads",
+        "columns",
+        "chunked",
+    ] {
         assert!(reached.contains(name), "{name} is not among {reached:?}");
     }
 }

@@ -212,15 +212,18 @@ pub(crate) fn disagreement(gpu: &Gpu, region: &Region) -> Option<String> {
 /// Whether some sample of the kernel notices this fault.
 pub(crate) fn caught(gpu: &Gpu, mutation: Mutation, samples: &[Region]) -> bool {
     let broken = gpu.mutated(mutation);
-    [&broken, &as_gpu(&broken)].iter().any(|gpu| samples.iter().any(|r| disagreement(gpu, r).is_some()))
+    [as_class(&broken, AdapterClass::Software), as_gpu(&broken)]
+        .iter()
+        .any(|gpu| samples.iter().any(|r| disagreement(gpu, r).is_some()))
 }
 
 /// This device with the kernels that a discrete GPU of its limits would get.
 pub(crate) fn as_gpu(gpu: &Gpu) -> Gpu {
-    Gpu {
-        caps: GpuCaps { class: AdapterClass::Discrete, ..gpu.gpu_caps().clone() },
-        ..gpu.with_variants(Default::default())
-    }
+    as_class(gpu, AdapterClass::Discrete)
+}
+
+fn as_class(gpu: &Gpu, class: AdapterClass) -> Gpu {
+    Gpu { caps: GpuCaps { class, ..gpu.gpu_caps().clone() }, ..gpu.with_variants(Default::default()) }
 }
 
 /// Data for all regions: of a slot what the first that reads it wants.

@@ -56,7 +56,11 @@ const FORWARD: KernelInfo = KernelInfo {
     takes: always,
     strided: |_, _| true,
     samples: || samples(false),
-    mutations: &[Mutation { stem: "cross_entropy", find: "log_sum - (x_at(", replace: "log_sum + (x_at(" }],
+    mutations: &[
+        Mutation { stem: "cross_entropy", find: "log_sum - (x_at(", replace: "log_sum + (x_at(" },
+        Mutation { stem: "cross_entropy", find: "u32(start + j) & 3u", replace: "u32(start + j) & 1u" },
+        Mutation { stem: "cross_entropy", find: "below += within(q0, x0 - top, 0.0)", replace: "below += x0 - top" },
+    ],
 };
 /// The registry rows.
 pub const KERNELS: [KernelInfo; 2] = [
@@ -88,7 +92,15 @@ fn samples(grad: bool) -> Vec<Region> {
         let c = CrossEntropy { ignore_index: 2, label_smoothing };
         region(RegionKind::Fused, &[x, target], move |b, a| b.call(c.clone(), &[&a[0], &a[1]]))
     };
-    vec![of(1, 1, 0.0), of(5, 10, 0.0), of(33, 65, 0.1), of(70, 3, 0.0), of(3, 129, 0.5)]
+    vec![
+        of(1, 1, 0.0),
+        of(5, 10, 0.0),
+        of(33, 65, 0.1),
+        of(70, 3, 0.0),
+        of(3, 129, 0.5),
+        of(9, 64, 0.1),
+        of(5, 12, 0.0),
+    ]
 }
 
 fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {

@@ -257,6 +257,7 @@ mod tests {
             "subgroup_8_t",
             "subgroup_8:4",
             "direct_4x2:5",
+            "tiled_128_t:2",
         ];
         let fill = |_: &Region, arg: usize, i: usize| harness::noise(7 + arg as u32, i);
         // |err| <= gamma_k (|A| |B|), and |a b| < 1: bounded by k itself. Not tight, but far below any wrong term.

@@ -1,6 +1,7 @@
 //! Row kernels for GPUs, and for what the variants by quads leave on software adapters: a team of lanes folds a row, each lane some quads of
 //! it, which stay in registers where the row is short enough, so that memory is read once. Variants: `tree` (several lanes a row,
-//! which meet in workgroup memory) and `serial` (one lane a row).
+//! which meet in workgroup memory) and `serial` (one lane a row). Several rows share a workgroup, so a fold's result comes from the team's own
+//! place in workgroup memory and not by `workgroupUniformLoad`: no barrier stands where it could decide.
 
 use super::Shader;
 use super::gemm::expand;
@@ -49,7 +50,9 @@ impl Team {
             true if lanes > 1 || n >= 64 => lanes.max(8),
             _ => lanes.max(64),
         };
-        Team { n, lanes, wg: wg.min(caps.flat_workgroup() as usize).max(lanes), quads, held }
+        // Whole teams, however many invocations there may be.
+        let wg = wg.min(caps.flat_workgroup() as usize) / lanes * lanes;
+        Team { n, lanes, wg: wg.max(lanes), quads, held }
     }
 
     /// The variant's name.
@@ -81,7 +84,7 @@ impl Team {
             .header(fold("sum2", "vec2<f32>"))
             .header(fold("max", "f32"))
             .header(include_str!("../../../../shaders/row_team.wgsl"))
-            .common(if tree { &["index", "reduce"] } else { &["index", "bits"] })
+            .common(if tree { &["index", "quad", "reduce"] } else { &["index", "quad", "bits"] })
             .body(expand(text, &[("QUADS", self.quads as u32)]))
     }
 
@@ -132,7 +135,7 @@ mod tests {
     #[test]
     fn every_element_has_one_lane_and_short_rows_are_held() {
         for class in [AdapterClass::Discrete, AdapterClass::Software] {
-            for most in [8, 256] {
+            for most in [8, 48, 256] {
                 for variant in ["", "tree", "serial"] {
                     let mut caps = GpuCaps { max_invocations: most, ..GpuCaps::sample(class, None) };
                     if !variant.is_empty() {

@@ -1,5 +1,5 @@
-//! What the kernels that fold rows share: views of rows, and for software adapters the variants `quads` and `wide` (an invocation per row,
-//! by several elements a load). [`super::row_team`] has those for GPUs.
+//! What the kernels that fold rows share: views of rows, and the variants `quads` and `wide` (an invocation per row or strip of columns, by several
+//! elements a load), which software adapters take for rows and GPUs for columns. [`super::row_team`] has rows for GPUs.
 
 use super::{Grid, KernelCall, Params, Shader};
 use crate::backend::gpu::caps::GpuCaps;

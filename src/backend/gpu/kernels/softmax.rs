@@ -112,6 +112,10 @@ fn samples(args: usize, log: bool) -> Vec<Region> {
         })
     };
     let mut all: Vec<Region> = [(1, 1), (3, 65), (65, 3), (2, 300), (9, 64), (9, 137)].map(|(r, n)| of(r, n)).into();
+    if args == 1 {
+        // More than a lane holds of a row.
+        all.push(of(2, 8200));
+    }
     all.push(stored(of(7, 10), 0, &[1, 0], 3, 1));
     all
 }
