@@ -218,12 +218,13 @@ fn choose_gpu(size: Size, may_swap: bool, caps: &GpuCaps) -> Choice {
     finished(name, frame, s, splits, swap)
 }
 
-/// Invocations of a workgroup of [`Frame::Direct`]. Of few a software adapter makes two workgroups, so that a second thread helps.
-pub(super) fn direct_workgroup(units: u64, caps: &GpuCaps) -> u32 {
+/// Invocations of a workgroup of [`Frame::Direct`] over this k. Of few a software adapter makes two workgroups, so that a second thread helps,
+/// where the work is worth waking it: that takes up to 30 microseconds.
+pub(super) fn direct_workgroup(units: u64, k: usize, caps: &GpuCaps) -> u32 {
     if !caps.software() {
         return 64;
     }
-    if units > 16 && units <= 32 { 16 } else { 32 }
+    if units > 16 && units <= 32 && k >= 256 { 16 } else { 32 }
 }
 
 /// What `Frame::Subgroup` must gain over frames with smaller texts, in nanoseconds: this for a text of 8 rows, four times as much for one of 16.
@@ -273,7 +274,7 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
                 // Two threads at least share the workgroups: how many SIMD groups one of them gets.
                 let groups = match frame {
                     Frame::Direct(..) => {
-                        let wg = direct_workgroup(units as u64, caps) as usize;
+                        let wg = direct_workgroup(units as u64, s.k.min(choice.chunk as usize), caps) as usize;
                         units.div_ceil(wg).div_ceil(2) as f64 * (units.min(wg) as f64 / lanes).ceil()
                     }
                     _ => units.div_ceil(2) as f64,
@@ -339,8 +340,10 @@ mod tests {
 
     #[test]
     fn few_invocations_are_two_workgroups_on_software_adapters() {
-        let of = |class| [1, 16, 17, 32, 33, 1000].map(|n| direct_workgroup(n, &GpuCaps::sample(class, Some((8, 8)))));
-        assert_eq!(of(AdapterClass::Software), [32, 32, 16, 16, 32, 32]);
-        assert_eq!(of(AdapterClass::Discrete), [64; 6]);
+        let of =
+            |class, k| [1, 16, 17, 32, 33, 1000].map(|n| direct_workgroup(n, k, &GpuCaps::sample(class, Some((8, 8)))));
+        assert_eq!(of(AdapterClass::Software, 512), [32, 32, 16, 16, 32, 32]);
+        assert_eq!(of(AdapterClass::Software, 64), [32; 6]);
+        assert_eq!(of(AdapterClass::Discrete, 512), [64; 6]);
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
     let scratch = |write| Bind::Scratch { id: p.id, bytes: partial, write };
 
     let wg = match frame {
-        Frame::Direct(..) => choice::direct_workgroup(tiles, caps),
+        Frame::Direct(..) => choice::direct_workgroup(tiles, k.min(chunk as usize), caps),
         _ => 0,
     };
     let mut shader = Shader::new(frame.stem())
