@@ -232,6 +232,9 @@ pub(super) fn direct_workgroup(units: u64, k: usize, caps: &GpuCaps) -> u32 {
 /// of a small model's cold start. Set so that every pick is within 1.5 of the best and cold starts stay short, not derived.
 const COMPILE: f64 = 1e4;
 
+/// What it costs to wake a second thread, in nanoseconds: none to 30,000 on a machine whose other core is busy now and then.
+const WAKE: f64 = 5e3;
+
 /// Software adapters: the least estimated time. Costs in nanoseconds per SIMD group and 4 of k, fitted to lavapipe: a vec4 load 14,
 /// a gathered vec4 45, a texel 4.3, four multiply-adds of a vec4 2.7 each; a texel is packed in 14 (8 on an idle machine,
 /// but packing moves memory, and gives way to other work first).
@@ -272,17 +275,21 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
                 let choice = finished(name, frame, s, splits.max(1), swap);
                 let units = tiles * choice.splits as usize;
                 // Two threads at least share the workgroups: how many SIMD groups one of them gets.
-                let groups = match frame {
+                let (groups, workgroups) = match frame {
                     Frame::Direct(..) => {
                         let wg = direct_workgroup(units as u64, s.k.min(choice.chunk as usize), caps) as usize;
-                        units.div_ceil(wg).div_ceil(2) as f64 * (units.min(wg) as f64 / lanes).ceil()
+                        let workgroups = units.div_ceil(wg);
+                        (workgroups.div_ceil(2) as f64 * (units.min(wg) as f64 / lanes).ceil(), workgroups)
                     }
-                    _ => units.div_ceil(2) as f64,
+                    _ => (units.div_ceil(2) as f64, units),
                 };
                 let k = s.k.min(choice.chunk as usize).div_ceil(4) as f64;
                 let mut more = if texels > 0 { 4e4 + 7.0 * texels as f64 } else { 0.0 };
                 if let Frame::Subgroup(_, rows) = frame {
                     more += if size.gather { 1e6 } else { COMPILE * f64::from(rows / 8).powi(2) };
+                }
+                if workgroups > 1 {
+                    more += WAKE;
                 }
                 if choice.splits > 1 {
                     more += 2e4 + 1.5 * (s.m * s.n * s.batches * choice.splits as usize) as f64;
