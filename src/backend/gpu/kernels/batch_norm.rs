@@ -60,7 +60,11 @@ pub const KERNELS: [KernelInfo; 2] = [
             Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - units", replace: "to.x, to.y - units" },
             Mutation { stem: "batch_norm", find: "half_(x.y), half_(x.z)", replace: "half_(x.x), half_(x.z)" },
             Mutation { stem: "batch_norm", find: "square += d.b * d.b", replace: "square += d.b" },
-            Mutation { stem: "batch_norm", find: "select(raw, 0.0, raw < 0.0)", replace: "max(raw, 0.0)" },
+            Mutation {
+                stem: "batch_norm",
+                find: "select(raw, 0.0, raw < 0.0)",
+                replace: "select(0.0, raw, raw > 0.0)",
+            },
         ],
     },
     KernelInfo {

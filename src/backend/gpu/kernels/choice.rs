@@ -229,7 +229,7 @@ pub(super) fn direct_workgroup(units: u64, k: usize, caps: &GpuCaps) -> u32 {
 
 /// What `Frame::Subgroup` must gain over frames with smaller texts, in nanoseconds: this for a text of 8 rows, four times as much for one of 16.
 /// Lavapipe 22.3.6 compiles them in 0.35 and 0.9 s (`Frame::Direct` in 0.13 to 0.24 s; 25.0.7: 0.4, 0.5 and 0.4 to 1 s), convolutions in 1.7 s: most
-/// of a small model's cold start. Set so that every pick is within 1.5 of the best and cold starts stay short, not derived.
+/// of a small model's cold start. Set so that picks are within 1.5 of the best, by medians of sweeps, and cold starts stay short; not derived.
 const COMPILE: f64 = 1e4;
 
 /// What it costs to wake a second thread, in nanoseconds: none to 30,000 on a machine whose other core is busy now and then.
