@@ -185,6 +185,10 @@ fn every_text_is_valid_translatable_and_synchronised() {
                     continue;
                 }
             };
+            // Who exchanges values with neighbours counts lanes as subgroups do.
+            if call.source.contains("subgroupShuffle") && !call.source.contains("let lane = subgroup * size + place;") {
+                wrong.insert(format!("{name}: lanes are not numbered by subgroup"));
+            }
             wrong.extend(lint::barriers(&module).into_iter().map(|e| format!("{name}: {e}")));
             wrong.extend(reflection(&call, &module).map(|e| format!("{name}: {e}")));
             wrong.extend(translations(&call, &module, &info).err().map(|e| format!("{name}: {e}")));

@@ -212,7 +212,7 @@ pub(crate) fn disagreement(gpu: &Gpu, region: &Region) -> Option<String> {
 /// Whether some sample of the kernel notices this fault.
 pub(crate) fn caught(gpu: &Gpu, mutation: Mutation, samples: &[Region]) -> bool {
     let broken = gpu.mutated(mutation);
-    [as_class(&broken, AdapterClass::Software), as_gpu(&broken)]
+    [as_class(&broken, AdapterClass::Software), as_gpu(&broken), by_subgroups(&broken, mutation.stem)]
         .iter()
         .any(|gpu| samples.iter().any(|r| disagreement(gpu, r).is_some()))
 }
@@ -222,8 +222,14 @@ pub(crate) fn as_gpu(gpu: &Gpu) -> Gpu {
     as_class(gpu, AdapterClass::Discrete)
 }
 
+/// The same, where the kernel has one, with its variant that folds by subgroup operations.
+pub(crate) fn by_subgroups(gpu: &Gpu, stem: &str) -> Gpu {
+    as_gpu(&gpu.with_variants([(stem.to_string(), "subgroup".to_string())].into()))
+}
+
 fn as_class(gpu: &Gpu, class: AdapterClass) -> Gpu {
-    Gpu { caps: GpuCaps { class, ..gpu.gpu_caps().clone() }, ..gpu.with_variants(Default::default()) }
+    let caps = GpuCaps { class, ..gpu.gpu_caps().clone() };
+    Gpu { caps, ..gpu.with_variants(Default::default()) }
 }
 
 /// Data for all regions: of a slot what the first that reads it wants.

@@ -1,6 +1,6 @@
 //! Device tests of the kernels, against the reference backend on the same regions.
 
-use super::harness::{self, as_gpu, device, disagreement};
+use super::harness::{self, as_gpu, by_subgroups, device, disagreement};
 use super::kernels;
 use crate::backend::Backend;
 use crate::plan::{Region, RegionKind};
@@ -11,7 +11,8 @@ fn skip() {
     eprintln!("no adapter: device tests are skipped");
 }
 
-/// Runs all samples of the kernels whose first stem starts with `stem`, as this device takes them and as a discrete GPU would.
+/// Runs all samples of the kernels whose first stem starts with `stem`, as this device takes them and as a discrete GPU would, also by
+/// subgroup operations.
 fn samples_agree(stem: &str) {
     let Some(gpu) = device() else { return skip() };
     let mut wrong = Vec::new();
@@ -24,6 +25,9 @@ fn samples_agree(stem: &str) {
             }
             ran += 1;
             wrong.extend([gpu, &as_gpu(gpu)].iter().filter_map(|gpu| disagreement(gpu, &region)));
+            if kernel.variants.contains(&"subgroup") {
+                wrong.extend(disagreement(&by_subgroups(gpu, stem), &region));
+            }
         }
     }
     assert!(ran > 0, "no samples of {stem}");

@@ -1,9 +1,10 @@
-//! Batch norm in training and its gradients: a workgroup per channel. Variants `quads` and, for software adapters, `wide`: four or eight
-//! places at a time, the gradients in one kernel instead of two.
+//! Batch norm in training and its gradients: a workgroup per channel. Variants `quads`, `subgroup` (which folds by subgroup operations)
+//! and, for software adapters, `wide`: four or eight places at a time, the gradients in one kernel instead of two.
 
 use super::operands::Unit;
 use super::rows::{Parts, always, in_memory, line, view4, words};
 use super::sample::{region, stored};
+use super::subgroup::{self, TREES};
 use super::{Bind, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, fused_call, params};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::dtype::DType;
@@ -49,7 +50,7 @@ pub const KERNELS: [KernelInfo; 2] = [
     KernelInfo {
         serves: Serves::Composite("batch_norm"),
         stems: &["batch_norm"],
-        variants: &["tree", "quads", "wide"],
+        variants: &["tree", "quads", "subgroup", "wide"],
         select: forward,
         takes: always,
         strided: |_, _| true,
@@ -60,6 +61,7 @@ pub const KERNELS: [KernelInfo; 2] = [
             Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - units", replace: "to.x, to.y - units" },
             Mutation { stem: "batch_norm", find: "half_(x.y), half_(x.z)", replace: "half_(x.x), half_(x.z)" },
             Mutation { stem: "batch_norm", find: "square += d.b * d.b", replace: "square += d.b" },
+            Mutation { stem: "batch_norm", find: "    workgroupBarrier();\n    let first", replace: "    let first" },
             Mutation {
                 stem: "batch_norm",
                 find: "select(raw, 0.0, raw < 0.0)",
@@ -70,7 +72,7 @@ pub const KERNELS: [KernelInfo; 2] = [
     KernelInfo {
         serves: Serves::Composite("batch_norm_grad"),
         stems: &["batch_norm_grad", "batch_norm_dx"],
-        variants: &["tree", "flat", "quads", "wide"],
+        variants: &["tree", "flat", "quads", "subgroup", "wide"],
         select: grad,
         takes: always,
         // Mean and variance are read densely.
@@ -116,17 +118,12 @@ fn unit_of(stem: &str, region: &Region, args: &[usize], caps: &GpuCaps) -> Optio
                 && v.strides[..2].iter().all(|s| s % k as isize == 0)
         })
     };
-    let wanted = caps.wanted(stem).is_none_or(|v| v == "quads" || v == "wide");
+    let wanted = caps.wanted(stem).is_none_or(|v| ["quads", "subgroup", "wide"].contains(&v));
     match wanted && whole(4) {
         true if caps.wide(stem) && whole(8) && words(region) => Some(Unit::Wide),
         true => Some(Unit::Vec4),
         false => None,
     }
-}
-
-/// The variant's name.
-fn variant(unit: Unit) -> &'static str {
-    if unit == Unit::Wide { "wide" } else { "quads" }
 }
 
 /// Lanes of a channel of so many elements. On GPUs many where channels are few, since no other workgroup helps them, and 16 elements each:
@@ -140,9 +137,10 @@ fn lanes(channels: usize, elems: usize, caps: &GpuCaps) -> u32 {
     (elems.div_ceil(16).next_power_of_two().max(64) as u32).min(1 << most.ilog2())
 }
 
-/// Constants, `Elem`, which is what memory holds, and its conversions.
-fn units(unit: Unit, stem: &'static str, lanes: u32) -> Shader {
+/// The variant's name; constants, `Elem`, which is what memory holds, its conversions, and the folds.
+fn units(unit: Unit, stem: &'static str, lanes: u32, caps: &GpuCaps) -> (&'static str, Shader) {
     let wide = unit == Unit::Wide;
+    let near = subgroup::near(lanes, lanes, caps).filter(|_| caps.wanted(stem) == Some("subgroup"));
     let (elem, pair, back) = match wide {
         false => ("vec4<f32>", "e, vec4<f32>()", "p.a"),
         true => (
@@ -151,13 +149,17 @@ fn units(unit: Unit, stem: &'static str, lanes: u32) -> Shader {
             "woven(bitcast<vec4<u32>>(p.a), bitcast<vec4<u32>>(p.b))",
         ),
     };
-    Shader::new(stem)
+    let shader = Shader::new(stem)
         .consts(&[("WG", lanes), ("LANES", lanes), ("UNIT", unit.words() as u32)])
         .header(format!("const WIDE: bool = {};\nalias Elem = {elem};", wide))
         .header(format!("fn pair(e: Elem) -> Pair {{\n    return Pair({pair});\n}}"))
         .header(format!("fn elem(p: Pair) -> Elem {{\n    return {back};\n}}"))
         .header(include_str!("../../../../shaders/channel_quads.wgsl"))
-        .common(if wide { &["index", "reduce", "pair", "wide"] } else { &["index", "reduce", "pair"] })
+        .common(if wide { &["index", "bits", "pair", "wide"] } else { &["index", "bits", "pair"] });
+    match near {
+        Some(near) => ("subgroup", shader.subgroup_folds(near, &TREES)),
+        None => (if wide { "wide" } else { "quads" }, shader.common(&["reduce"])),
+    }
 }
 
 fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
@@ -182,7 +184,8 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let (variant, shader) = match unit_of("batch_norm", region, &[0], caps) {
         Some(unit) => {
             let text = include_str!("../../../../shaders/batch_norm_quads.wgsl");
-            (variant(unit), units(unit, "batch_norm", lanes(channels, images * s, caps)).body(text))
+            let (variant, shader) = units(unit, "batch_norm", lanes(channels, images * s, caps), caps);
+            (variant, shader.body(text))
         }
         None => {
             let shader = Shader::new("batch_norm")
@@ -227,10 +230,11 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let unit = unit_of("batch_norm_grad", region, &[0, 4], caps).filter(|_| caps.max_storage_buffers >= 8);
     if let Some(unit) = unit {
         let text = include_str!("../../../../shaders/batch_norm_grad_quads.wgsl");
+        let (variant, shader) = units(unit, "batch_norm_grad", lanes(channels, images * s, caps), caps);
         let all = Parts {
             label: "batch_norm_grad",
-            variant: variant(unit),
-            shader: units(unit, "batch_norm_grad", lanes(channels, images * s, caps)).body(text),
+            variant,
+            shader: shader.body(text),
             bindings: (0..5).map(Bind::Arg).chain((0..3).map(Bind::Out)).collect(),
             params: Params::of(&params),
             groups: channels as u64,
@@ -314,7 +318,7 @@ mod tests {
             let m = (a[0].shape[0] * a[0].shape[2]) as f64;
             (16.0 + m) * 8.0 * u
         };
-        harness::check(&KERNELS[0], "batch_norm", &["tree", "quads", "wide"], &fill, &forward);
-        harness::check(&KERNELS[1], "batch_norm_grad", &["tree", "quads", "wide"], &fill, &grad);
+        harness::check(&KERNELS[0], "batch_norm", &["tree", "quads", "subgroup", "wide"], &fill, &forward);
+        harness::check(&KERNELS[1], "batch_norm_grad", &["tree", "quads", "subgroup", "wide"], &fill, &grad);
     }
 }

@@ -320,6 +320,8 @@ impl Shaped for Array {
 
 /// In place of a variant's name: what a discrete GPU would take by itself.
 const GPU: &str = "of a GPU";
+/// The same with subgroup operations.
+const SUBGROUPS: &str = "of a GPU by subgroups";
 
 /// Every sample under the defaults and under each of `variants` (which need not fit every sample) agrees with the reference; each
 /// mutation of the kernel is caught by one of them.
@@ -336,26 +338,33 @@ pub(super) fn check(
     };
     let mut caught = vec![(false, false); kernel.mutations.len()];
     let mut ran = 0;
-    // The defaults of a software adapter and of a GPU of these limits run every sample; each variant a third of them, in turn, because
-    // every text costs a compilation.
-    for (turn, variant) in ["", GPU].iter().chain(variants).enumerate() {
+    // The defaults of a software adapter and of a GPU of these limits run every sample, and with subgroups what fits; each variant a third of them,
+    // in turn, because every text costs a compilation.
+    for (turn, variant) in ["", GPU, SUBGROUPS].iter().chain(variants).enumerate() {
         let mut caps = gpu.caps.clone();
         match *variant {
             "" => caps.class = AdapterClass::Software,
             GPU => caps.class = AdapterClass::Discrete,
+            SUBGROUPS => {
+                caps.class = AdapterClass::Discrete;
+                caps.variants.insert(stem.into(), "subgroup".into());
+            }
             v => drop(caps.variants.insert(stem.into(), v.into())),
         }
         let mine = |n: usize, of: usize| (n + turn).is_multiple_of(of);
         let own = (kernel.samples)();
         // The same with operands and results in f16, half as many.
         let half: Vec<Region> = own.iter().filter(|_| caps.f16).filter_map(super::half::sample).collect();
-        let own = own.iter().enumerate().filter(|(n, _)| turn < 2 || mine(*n, 3));
+        let own = own.iter().enumerate().filter(|(n, _)| turn < 3 || mine(*n, 3));
         for (n, region) in own.chain(half.iter().enumerate().filter(|(n, _)| turn == 0 || mine(*n, 6))) {
             let calls = match super::selected(kernel, region, &caps) {
                 Ok(calls) => calls,
                 Err(e) if turn < 2 => panic!("{stem} sample {n} {variant}: {e}"),
                 Err(_) => continue,
             };
+            if *variant == SUBGROUPS && !calls.iter().any(|c| c.variant.starts_with("subgroup")) {
+                continue;
+            }
             let (slots, args) = contents(region, &|a, i| fill(region, a, i));
             let (got, _) = run(&gpu, region, &calls, &slots, 1);
             if let Err(e) = compare(region, &got, &args, bound) {

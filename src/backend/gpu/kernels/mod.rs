@@ -42,6 +42,7 @@ pub mod scatter_add;
 mod shader;
 pub mod softmax;
 pub mod sort;
+mod subgroup;
 pub mod take;
 pub mod take_along;
 

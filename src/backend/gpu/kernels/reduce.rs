@@ -1,10 +1,13 @@
 //! Reductions over any dimensions with a pointwise prologue. Variants: `tree` (a workgroup per result), `serial` (an
-//! invocation per result), `tree_quads` and `quads` (the same, four elements a load), `columns` (an invocation per strip of
+//! invocation per result), `tree_quads` and `quads` (the same, four elements a load), `subgroup` (a workgroup per result that folds by subgroup
+//! operations, four elements a load where it can), `columns` (an invocation per strip of
 //! results, which lie together), and for software adapters `wide` and `wide_columns` (eight elements a load); all in one stage, or over
 //! chunks with a second stage for few results of many elements.
 
 use super::operands::{MAX_ARGS, Operands, Unit, pack_dims};
-use super::{Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, expr, params, repeat, storage_type};
+use super::{
+    Bind, Grid, KernelCall, KernelInfo, Mutation, Params, Serves, Shader, expr, params, repeat, storage_type, subgroup,
+};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::dtype::DType;
 use crate::ir::{Prim, ReduceOp};
@@ -15,7 +18,7 @@ use std::fmt::Write;
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Reduce),
     stems: &["reduce"],
-    variants: &["tree", "serial", "tree_quads", "quads", "columns", "wide", "wide_columns"],
+    variants: &["tree", "serial", "tree_quads", "quads", "subgroup", "columns", "wide", "wide_columns"],
     select,
     takes: |_, _, _| Err("not a composite".into()),
     strided: |_, _| true,
@@ -27,6 +30,7 @@ pub const KERNEL: KernelInfo = KernelInfo {
         Mutation { stem: "reduce", find: "combine(x.z, x.w)", replace: "x.z" },
         Mutation { stem: "reduce", find: "r = fold8(r, o, j + eight);", replace: "r = fold8(r, o, j);" },
         Mutation { stem: "reduce", find: "select(0u, 4u * lane, TREE)", replace: "select(0u, lane, TREE)" },
+        Mutation { stem: "reduce", find: "if (lane % NEAR == 0u)", replace: "if (lane == 0u)" },
         Mutation { stem: "reduce", find: "3u * HOP + 4u, TREE", replace: "4u, TREE" },
         Mutation { stem: "reduce", find: "join4(x.a), join4(x.b)", replace: "join4(x.a), join4(x.a)" },
         Mutation { stem: "reduce", find: "(t % strips) * STRIP", replace: "(t % strips) * 4u" },
@@ -118,6 +122,8 @@ struct Layout {
     length: usize,
     chunks: usize,
     way: Way,
+    /// Neighbours of a tree that fold by subgroup operations.
+    near: Option<u32>,
 }
 
 /// The ways to fold several at a time that the operands allow.
@@ -165,7 +171,8 @@ impl Layout {
             (Some("tree"), _) => Way::Tree,
             (Some("columns" | "wide_columns"), Fits { columns: Some(way), .. }) => way,
             (Some("quads" | "wide"), Fits { quads: Some(way), .. }) => way,
-            (Some("tree_quads"), Fits { quads: Some(_), .. }) => Way::TreeQuads,
+            (Some("tree_quads" | "subgroup"), Fits { quads: Some(_), .. }) => Way::TreeQuads,
+            (Some("subgroup"), _) => Way::Tree,
             (Some(_), _) => Way::Serial,
             (None, Fits { quads, .. }) if walks && !caps.software() && length >= 256 && outs < enough => {
                 if quads.is_some() { Way::TreeQuads } else { Way::Tree }
@@ -186,7 +193,9 @@ impl Layout {
         let wanted = enough.div_ceil(parallel.max(1)).min(length / shortest).max(1);
         // At most 4096 partial results each, so that the second stage is short.
         let chunk = length.div_ceil(wanted.min(4096)).next_multiple_of(CHUNK).max(1);
-        Layout { outs, length, chunks: length.div_ceil(chunk).max(1), way }
+        let near = subgroup::near(wg as u32, wg as u32, caps)
+            .filter(|_| way.tree() && caps.wanted("reduce") == Some("subgroup"));
+        Layout { outs, length, chunks: length.div_ceil(chunk).max(1), way, near }
     }
     fn params(&self, init: u32, dims: &[usize], args: [[i32; 4]; 2 * MAX_ARGS]) -> Params {
         Params::of(&ReduceParams {
@@ -223,6 +232,7 @@ impl Layout {
     }
     fn variant(&self) -> &'static str {
         match self.way {
+            Way::Tree | Way::TreeQuads if self.near.is_some() => "subgroup",
             Way::Tree => "tree",
             Way::TreeQuads => "tree_quads",
             Way::Serial => "serial",
@@ -276,9 +286,11 @@ fn text(stage: &Stage, wg: u32) -> std::sync::Arc<str> {
         .header(format!("@group(0) @binding({}) var<uniform> params: Params;", stage.bindings + 1))
         .common(stage.pieces)
         .body(format!("fn combine(a: T, b: T) -> T {{\n    return {};\n}}\n", stage.combine));
-    if tree {
-        shader = shader.common(&["fold"]);
-    }
+    shader = match stage.layout.near {
+        Some(near) => shader.consts(&[("LANES", wg)]).subgroup_folds(near, &[("fold_all", "T", "combine(a, b)")]),
+        None if tree => shader.common(&["fold"]),
+        None => shader,
+    };
     shader = shader.body(stage.functions);
     let finish = format!("fn finish(t: u32, lane: u32, live: bool, x: T) {{\n{put}}}\n");
     match stage.layout.way {
@@ -404,7 +416,8 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     if staged {
         let chunks = layout.chunks;
         let tree = layout.way.tree() || (outs < 64 && chunks >= 64);
-        let layout = Layout { outs, length: chunks, chunks: 1, way: if tree { Way::Tree } else { Way::Serial } };
+        let near = layout.near.filter(|_| tree);
+        let layout = Layout { outs, length: chunks, chunks: 1, way: if tree { Way::Tree } else { Way::Serial }, near };
         let ty = storage_type(dtype);
         let stage = Stage {
             layout,

@@ -1,16 +1,17 @@
 //! Row kernels for GPUs, and for what the variants by quads leave on software adapters: a team of lanes folds a row, each lane some quads of
 //! it, which stay in registers where the row is short enough, so that memory is read once. Variants: `tree` (several lanes a row,
-//! which meet in workgroup memory) and `serial` (one lane a row). Several rows share a workgroup, so a fold's result comes from the team's own
+//! which meet in workgroup memory), `subgroup` (the same, by subgroup operations as far as those reach) and `serial` (one lane a row). Several rows share a workgroup, so a fold's result comes from the team's own
 //! place in workgroup memory and not by `workgroupUniformLoad`: no barrier stands where it could decide.
 
 use super::Shader;
 use super::gemm::expand;
 use super::rows::{alias, quad_of_strided, walks};
+use super::subgroup::{self, TREES};
 use crate::backend::gpu::caps::GpuCaps;
 use crate::shape::View;
 
 /// Variants of a row kernel.
-pub(super) const VARIANTS: &[&str] = &["tree", "serial"];
+pub(super) const VARIANTS: &[&str] = &["tree", "subgroup", "serial"];
 
 /// Most quads of a row that a lane keeps: eight take 32 registers an operand.
 const MOST: usize = 8;
@@ -22,6 +23,8 @@ pub(super) struct Team {
     wg: usize,
     quads: usize,
     held: bool,
+    /// Neighbours that fold by subgroup operations.
+    near: Option<u32>,
 }
 
 impl Team {
@@ -32,7 +35,7 @@ impl Team {
         let all = n.div_ceil(4).max(1);
         let most = caps.tree_workgroup() as usize;
         let tree = match caps.wanted(stem) {
-            Some(v) => v == "tree",
+            Some(v) => v == "tree" || v == "subgroup",
             None if caps.software() => rows < 8 && n > 64,
             None => n > 8,
         };
@@ -52,12 +55,18 @@ impl Team {
         };
         // Whole teams, however many invocations there may be.
         let wg = wg.min(caps.flat_workgroup() as usize) / lanes * lanes;
-        Team { n, lanes, wg: wg.max(lanes), quads, held }
+        let wg = wg.max(lanes);
+        let near = subgroup::near(wg as u32, lanes as u32, caps).filter(|_| caps.wanted(stem) == Some("subgroup"));
+        Team { n, lanes, wg, quads, held, near }
     }
 
     /// The variant's name.
     pub fn variant(&self) -> &'static str {
-        if self.lanes > 1 { "tree" } else { "serial" }
+        match (self.lanes, self.near) {
+            (1, _) => "serial",
+            (_, None) => "tree",
+            (_, Some(_)) => "subgroup",
+        }
     }
 
     /// Workgroups for so many rows.
@@ -77,15 +86,21 @@ impl Team {
             let value = if tree { format!("tree_{name}(lane, x)") } else { "x".into() };
             format!("fn all_{name}(lane: u32, x: {ty}) -> {ty} {{\n    return {value};\n}}")
         };
-        Shader::new(stem)
+        let pieces: &[&str] =
+            if tree && self.near.is_none() { &["index", "quad", "reduce"] } else { &["index", "quad", "bits"] };
+        let shader = Shader::new(stem)
             .consts(&[("WG", self.wg as u32), ("LANES", self.lanes as u32), ("QUADS", self.quads as u32)])
             .header(format!("const HELD: bool = {};\nconst EXACT: bool = {};", self.held, self.exact()))
             .header(fold("sum", "f32"))
             .header(fold("sum2", "vec2<f32>"))
             .header(fold("max", "f32"))
             .header(include_str!("../../../../shaders/row_team.wgsl"))
-            .common(if tree { &["index", "quad", "reduce"] } else { &["index", "quad", "bits"] })
-            .body(expand(text, &[("QUADS", self.quads as u32)]))
+            .common(pieces)
+            .body(expand(text, &[("QUADS", self.quads as u32)]));
+        match self.near {
+            Some(near) => shader.subgroup_folds(near, &TREES),
+            None => shader,
+        }
     }
 
     /// `{Name}Elem`, `{name}_quad(start, step, q)`: four neighbours of the line at `start`, by one load where they lie together in memory, and
@@ -136,7 +151,7 @@ mod tests {
     fn every_element_has_one_lane_and_short_rows_are_held() {
         for class in [AdapterClass::Discrete, AdapterClass::Software] {
             for most in [8, 48, 256] {
-                for variant in ["", "tree", "serial"] {
+                for variant in ["", "tree", "subgroup", "serial"] {
                     let mut caps = GpuCaps { max_invocations: most, ..GpuCaps::sample(class, None) };
                     if !variant.is_empty() {
                         caps.variants.insert("s".into(), variant.into());

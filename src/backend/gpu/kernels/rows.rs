@@ -9,7 +9,7 @@ use crate::plan::{Region, Source};
 use crate::shape::View;
 
 /// Variants of a kernel that also has one by quads.
-pub(super) const QUAD_VARIANTS: &[&str] = &["tree", "serial", "quads", "wide"];
+pub(super) const QUAD_VARIANTS: &[&str] = &["tree", "subgroup", "serial", "quads", "wide"];
 
 /// An invocation per row (or per strip of columns), eight elements at a time: as two quads, or in the variant `wide` as four words of 64
 /// bits. Each load costs a software adapter as much as several additions, whatever its width.

@@ -25,12 +25,18 @@ pub struct Shader {
     header: String,
     common: Vec<&'static str>,
     body: String,
+    by_subgroup: bool,
 }
+
+/// Where kernels say what `lane` is, and what numbers lanes by subgroup instead: neighbours are then of one subgroup, whatever the adapter's order.
+const LANE: &str = "    @builtin(local_invocation_index) lane: u32,\n) {\n";
+const LANE_BY_SUBGROUP: &str = "    @builtin(subgroup_id) subgroup: u32,\n    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_invocation_id) place: u32,\n) {\n    let lane = subgroup * size + place;\n";
 
 impl Shader {
     /// An empty text of the kernel `stem`.
     pub fn new(stem: &'static str) -> Shader {
-        Shader { stem, header: String::new(), common: Vec::new(), body: String::new() }
+        Shader { stem, header: String::new(), common: Vec::new(), body: String::new(), by_subgroup: false }
     }
     /// Adds lines to the generated header.
     pub fn header(mut self, text: impl AsRef<str>) -> Shader {
@@ -63,6 +69,11 @@ impl Shader {
         self.body.push_str(text.as_ref());
         self
     }
+    /// Numbers the lanes of `main` by subgroup.
+    pub fn lanes_by_subgroup(mut self) -> Shader {
+        self.by_subgroup = true;
+        self
+    }
     /// The whole text.
     pub fn build(self) -> Arc<str> {
         let mut text = format!("// {}: header\n{}", self.stem, self.header);
@@ -71,7 +82,8 @@ impl Shader {
             let piece = PIECES.iter().find(|p| p.0 == *name).map_or("common piece does not exist", |p| p.2);
             let _ = write!(text, "\n// common/{name}\n{piece}");
         }
-        let _ = write!(text, "\n// {}.wgsl\n{}", self.stem, self.body);
+        let body = if self.by_subgroup { self.body.replace(LANE, LANE_BY_SUBGROUP) } else { self.body };
+        let _ = write!(text, "\n// {}.wgsl\n{body}", self.stem);
         text.into()
     }
 }

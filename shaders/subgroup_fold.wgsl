@@ -1,0 +1,38 @@
+// NAME(lane, x): x folded over LANES neighbours, for each of them; no entry point. As the trees of common/reduce.wgsl, but NEAR neighbours (a power
+// of two, at most LANES and at most the smallest subgroup) exchange values without workgroup memory, and all invocations take part to the end.
+// Called in uniform control flow, with lanes numbered by subgroup. NAME, TYPE and JOIN (of a and b) are replaced.
+
+var<workgroup> NAME_parts: array<TYPE, WG / NEAR>;
+
+fn NAME_join(a: TYPE, b: TYPE) -> TYPE {
+    return JOIN;
+}
+
+fn NAME(lane: u32, x: TYPE) -> TYPE {
+    var v = x;
+    for (var s = 1u; s < NEAR; s *= 2u) {
+        v = NAME_join(v, subgroupShuffleXor(v, s));
+    }
+    const PARTS = LANES / NEAR;
+    if (PARTS == 1u) {
+        return v;
+    }
+    workgroupBarrier(); // readers of an earlier result are done
+    if (lane % NEAR == 0u) {
+        NAME_parts[lane / NEAR] = v;
+    }
+    workgroupBarrier();
+    let first = lane / LANES * PARTS;
+    if (PARTS > NEAR) {
+        v = NAME_parts[first];
+        for (var i = 1u; i < PARTS; i++) {
+            v = NAME_join(v, NAME_parts[first + i]);
+        }
+        return v;
+    }
+    v = NAME_parts[first + lane % PARTS];
+    for (var s = 1u; s < PARTS; s *= 2u) {
+        v = NAME_join(v, subgroupShuffleXor(v, s));
+    }
+    return v;
+}
