@@ -1,5 +1,5 @@
-//! `cargo bench --bench radv [FILTER]`: the hot kernels of `kiln bench`, as a discrete AMD card would get them, compiled for
-//! three chips. Prints a Markdown table; needs Mesa's RADV driver, and no GPU.
+//! `cargo bench --bench radv -- [--variants] [FILTER]`: the hot kernels of `kiln bench`, as a discrete AMD card would get them, or the variants that it
+//! would not get by itself, compiled for three chips. Prints a Markdown table; needs Mesa's RADV driver, and no GPU.
 
 mod tool;
 
@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 fn main() {
     let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
+    let others = std::env::args().any(|a| a == "--variants");
     let Some((driver, library)) = tool::driver() else {
         eprintln!("RADV is not installed (Debian: mesa-vulkan-drivers)");
         std::process::exit(2);
@@ -24,7 +25,8 @@ fn main() {
         };
         let device = tool::Paper::new(AdapterClass::Discrete);
         let mut seen = BTreeSet::new();
-        for (workload, call) in tool::all(&device).into_iter().filter(|(name, _)| name.contains(&filter)) {
+        let calls = if others { tool::variants(&device) } else { tool::all(&device) };
+        for (workload, call) in calls.into_iter().filter(|(name, _)| name.contains(&filter)) {
             if !seen.insert((call.source.clone(), format!("{:?}", call.overrides))) {
                 continue;
             }

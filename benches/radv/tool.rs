@@ -67,8 +67,8 @@ impl Caps for Paper {
     }
 }
 
-/// The kernel calls of a workload of `kiln bench` on this device.
-fn calls(workload: &bench::Workload, device: &Paper) -> Vec<KernelCall> {
+/// The regions of a workload of `kiln bench` on this device.
+fn regions(workload: &bench::Workload, device: &Paper) -> Vec<Region> {
     let b = Builder::new();
     let inputs: Vec<_> =
         workload.inputs.iter().enumerate().map(|(i, s)| b.feed(format!("{i}"), DType::F32, s)).collect();
@@ -76,15 +76,31 @@ fn calls(workload: &bench::Workload, device: &Paper) -> Vec<KernelCall> {
         b.output(format!("{i}"), OutputKind::Fetch, t);
     }
     let plan = plan::plan(&b.build().unwrap(), device, None, &PlanOptions::default()).unwrap();
-    let regions = plan.steps.iter().filter_map(|s| match s {
+    let regions = plan.steps.into_iter().filter_map(|s| match s {
         Step::Run { region, .. } => Some(region),
         Step::Copy { .. } => None,
     });
-    regions.flat_map(|r| kernels::select(r, &device.0).unwrap()).collect()
+    regions.collect()
 }
 
 /// The workloads of `kiln bench` with their calls on this device, and launches that several small regions share.
 pub fn all(device: &Paper) -> Vec<(String, KernelCall)> {
+    let chosen = |r: &Region| kernels::select(r, &device.0).unwrap();
+    let chains = chains(device).into_iter().map(|c| ("small regions".to_string(), c));
+    each(device, chosen).into_iter().chain(chains).collect()
+}
+
+/// The same with every variant that such a card would not get by itself; those of a split k have the texts of whole ones, but for the last lines.
+pub fn variants(device: &Paper) -> Vec<(String, KernelCall)> {
+    let others = |r: &Region| {
+        let all = kernels::candidates::candidates(r, &device.0).unwrap().into_iter();
+        all.filter(|c| !c.built_in && !c.variant.contains(':')).flat_map(|c| c.calls).collect()
+    };
+    each(device, others)
+}
+
+/// What `calls` makes of every region of the workloads.
+fn each(device: &Paper, calls: impl Fn(&Region) -> Vec<KernelCall>) -> Vec<(String, KernelCall)> {
     let mut workloads = bench::all();
     // Too long for a benchmark on software adapters, and what the largest tiles are for.
     let one = || vec![1; 2];
@@ -101,9 +117,9 @@ pub fn all(device: &Paper) -> Vec<(String, KernelCall)> {
         build: Box::new(move |x| vec![x[0].conv(&x[1], dims.clone())]),
         ..large("conv_32x128x56_128_fwd", [&[32, 128, 56, 56], &[128, 128, 3, 3]])
     });
-    let named = |w: &bench::Workload| calls(w, device).into_iter().map(|c| (w.name.to_string(), c)).collect::<Vec<_>>();
-    let chains = chains(device).into_iter().map(|c| ("small regions".to_string(), c));
-    workloads.iter().flat_map(named).chain(chains).collect()
+    let of = |w: &bench::Workload| regions(w, device).iter().flat_map(&calls).collect::<Vec<_>>();
+    let named = |w: &bench::Workload| of(w).into_iter().map(|c| (w.name.to_string(), c)).collect::<Vec<_>>();
+    workloads.iter().flat_map(named).collect()
 }
 
 fn chains(device: &Paper) -> Vec<KernelCall> {

@@ -88,10 +88,11 @@ pub fn candidates(region: &Region, caps: &GpuCaps) -> Result<Vec<Candidate>, Str
     Ok(all)
 }
 
-/// True for what is never near the best on this adapter and takes long to compile: the largest tiles on software adapters, and attention in
-/// tiles on those of fewer than eight lanes (SwiftShader needs minutes and 14 GB for it).
+/// True for what is never near the best on this adapter and takes long to compile: the largest tiles and products of a GPU's subgroups on software
+/// adapters, and attention in tiles on those of fewer than eight lanes (SwiftShader needs minutes and 14 GB for it).
 fn hopeless(variant: &str, caps: &GpuCaps) -> bool {
-    caps.software() && (variant.starts_with("tiled_128") || variant == "tile_32" && caps.lanes() < 8)
+    let large = ["tiled_128", "broadcast"].iter().any(|v| variant.starts_with(v));
+    caps.software() && (large || variant.starts_with("tile_") && caps.lanes() < 8)
 }
 
 /// Names of variants that a region of this kernel may have.

@@ -1,7 +1,7 @@
 //! Which kernel frame a product or convolution gets, in which orientation, and in how many pieces of k: by the adapter's class,
 //! or as a tuning file or a test wants it.
 
-use super::packed;
+use super::{packed, subgroup};
 use crate::backend::gpu::caps::{AdapterClass, GpuCaps};
 
 /// A kernel frame with its register tile.
@@ -13,6 +13,8 @@ pub(super) enum Frame {
     Packed(u32),
     /// One subgroup of this size per workgroup, this many rows by 8 columns per lane.
     Subgroup(u32, u32),
+    /// A workgroup of subgroups of any size, 8 rows by 8 columns per lane, so many quads of k handed round at a time.
+    Broadcast(u32),
     /// Rows and vec4 columns per invocation.
     Direct(u32, u32),
 }
@@ -29,6 +31,8 @@ pub(super) const VARIANTS: &[(&str, Frame)] = &[
     ("subgroup_8x8", Frame::Subgroup(8, 8)),
     ("subgroup_4", Frame::Subgroup(4, 16)),
     ("subgroup_4x8", Frame::Subgroup(4, 8)),
+    ("broadcast_2", Frame::Broadcast(2)),
+    ("broadcast_4", Frame::Broadcast(4)),
     ("direct_4x2", Frame::Direct(4, 2)),
     ("direct_4x1", Frame::Direct(4, 1)),
     ("direct_1x2", Frame::Direct(1, 2)),
@@ -53,7 +57,12 @@ pub(super) const VARIANT_NAMES: &[&str] = &[
     "direct_1x2",
     "direct_1x1",
     "combine",
+    "broadcast_2",
+    "broadcast_4",
 ];
+
+/// Those of convolutions: without the last two.
+pub(super) const GATHER_VARIANT_NAMES: &[&str] = VARIANT_NAMES.split_at(VARIANT_NAMES.len() - 2).0;
 
 /// Sizes of a product.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +93,7 @@ impl Frame {
             Frame::Packed(cols) => (packed::ROWS, (cols * caps.lanes()) as usize),
             Frame::Tiled(t) => (t as usize, t as usize),
             Frame::Subgroup(lanes, rows) => (rows as usize, 8 * lanes as usize),
+            Frame::Broadcast(_) => (BROADCAST_ROWS as usize, 8 * broadcast_workgroup(caps) as usize),
             Frame::Direct(rows, cols) => (rows as usize, 4 * cols as usize),
         }
     }
@@ -98,7 +108,8 @@ impl Frame {
                     16
                 }
             }
-            _ => 4,
+            Frame::Broadcast(steps) => 4 * steps as usize,
+            Frame::Packed(_) | Frame::Subgroup(..) | Frame::Direct(..) => 4,
         }
     }
     /// What the text of `Frame::Tiled` is made for: sizes of the tile, blocks and loads of an invocation.
@@ -124,12 +135,14 @@ impl Frame {
             Frame::Tiled(_) => "matmul_tiled",
             Frame::Packed(_) => "matmul_packed",
             Frame::Subgroup(..) => "matmul_subgroup",
+            Frame::Broadcast(_) => "matmul_broadcast",
             Frame::Direct(..) => "matmul_direct",
         }
     }
     /// The product as this frame computes it, if it can.
     fn sees(self, size: Size, packing: Option<Packing>, caps: &GpuCaps) -> Option<Packing> {
-        if !self.runs_on(caps) {
+        // What a convolution gathers one by one would fill all registers.
+        if !self.runs_on(caps) || (size.gather && matches!(self, Frame::Broadcast(_))) {
             return None;
         }
         if !matches!(self, Frame::Packed(_)) {
@@ -148,6 +161,11 @@ impl Frame {
                 caps.max_invocations >= Frame::tiled_workgroup(t) && caps.workgroup_bytes >= bytes
             }
             Frame::Subgroup(lanes, _) => caps.subgroups == Some((lanes, lanes)),
+            Frame::Broadcast(steps) => {
+                let wg = broadcast_workgroup(caps);
+                let near = subgroup::near(wg, wg, caps).unwrap_or(0);
+                wg <= caps.max_invocations && (near / BROADCAST_HANDED).min(4) == steps
+            }
             Frame::Direct(..) => true,
         }
     }
@@ -181,6 +199,21 @@ pub(super) fn choose(
         return Ok(finished(name, frame, size, splits, swap));
     }
     if caps.software() { Ok(choose_software(size, packing, swap, caps)) } else { Ok(choose_gpu(size, swap, caps)) }
+}
+
+/// Rows of a tile of [`Frame::Broadcast`], and how many lanes load different ones.
+const BROADCAST_ROWS: u32 = 8;
+const BROADCAST_HANDED: u32 = 4;
+
+/// Invocations of a workgroup of [`Frame::Broadcast`]: one subgroup of the largest size.
+fn broadcast_workgroup(caps: &GpuCaps) -> u32 {
+    caps.subgroups.map_or(32, |s| s.1.max(32))
+}
+
+/// What the text of [`Frame::Broadcast`] is made for.
+pub(super) fn broadcast_counts(steps: u32, caps: &GpuCaps) -> Vec<(&'static str, u32)> {
+    let rows = ("LANE_ROWS", BROADCAST_ROWS / BROADCAST_HANDED);
+    vec![("WG", broadcast_workgroup(caps)), ("HANDED", BROADCAST_HANDED), ("STEPS", steps), rows]
 }
 
 fn finished(name: &'static str, frame: Frame, size: Size, splits: usize, swap: bool) -> Choice {
@@ -245,7 +278,7 @@ fn choose_software(size: Size, packing: Option<Packing>, may_swap: bool, caps: &
     for &(name, frame) in VARIANTS {
         let Some(Packing { size, texels }) = frame.sees(size, packing, caps) else { continue };
         let (step, store) = match frame {
-            Frame::Tiled(_) => continue,
+            Frame::Tiled(_) | Frame::Broadcast(_) => continue,
             // With four lanes (SwiftShader) products are as fast without, convolutions up to 1.5 times as fast with it.
             Frame::Packed(_) if caps.lanes() < 8 && !size.gather => continue,
             Frame::Packed(cols) => (20.0 + 22.0 * cols as f64, 16.0 * (15.0 + 8.0 * cols as f64)),

@@ -24,7 +24,7 @@ use crate::shape::{Shape, View, collapse};
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Conv),
     stems: &["conv2d_im2col", "conv2d_pack", "conv2d_packed", "matmul_combine"],
-    variants: choice::VARIANT_NAMES,
+    variants: choice::GATHER_VARIANT_NAMES,
     select,
     takes: |_, _, _| Err("not a composite".into()),
     strided: |_, _| true,

@@ -1,4 +1,4 @@
-//! What matrix products and convolutions share: the kernel frames (`matmul_tiled`, `_packed`, `_subgroup`, `_direct`, `_combine`) and
+//! What matrix products and convolutions share: the kernel frames (`matmul_tiled`, `_packed`, `_subgroup`, `_broadcast`, `_direct`, `_combine`) and
 //! their calls. It knows nothing of regions; `matmul.rs` and `conv2d.rs` do. `choice.rs` says which frame a shape gets.
 
 use super::choice::{self, Choice, Frame, Size};
@@ -181,6 +181,9 @@ pub(super) fn calls<P: ParamStruct>(mut p: Product<P>, caps: &GpuCaps) -> Result
             vec![("LANES", lanes), ("LANE_ROWS", rows / lanes), ("ROWS", rows)],
             tiles,
         ),
+        Frame::Broadcast(steps) => {
+            (include_str!("../../../../shaders/matmul_broadcast.wgsl"), choice::broadcast_counts(steps, caps), tiles)
+        }
         Frame::Direct(rows, cols) => (
             include_str!("../../../../shaders/matmul_direct.wgsl"),
             vec![("WG", wg), ("ROWS", rows), ("COLS", cols)],

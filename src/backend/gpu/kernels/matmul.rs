@@ -17,7 +17,15 @@ use crate::shape::{Shape, View, collapse};
 /// The registry row.
 pub const KERNEL: KernelInfo = KernelInfo {
     serves: Serves::Kind(RegionKind::Dot),
-    stems: &["matmul_tiled", "matmul_pack", "matmul_packed", "matmul_subgroup", "matmul_direct", "matmul_combine"],
+    stems: &[
+        "matmul_tiled",
+        "matmul_pack",
+        "matmul_packed",
+        "matmul_subgroup",
+        "matmul_broadcast",
+        "matmul_direct",
+        "matmul_combine",
+    ],
     variants: choice::VARIANT_NAMES,
     select,
     takes: |_, _, _| Err("not a composite".into()),
@@ -30,6 +38,7 @@ pub const KERNEL: KernelInfo = KernelInfo {
         Mutation { stem: "matmul_pack", find: "c % 4u) * LANES", replace: "c % 4u + 1u) * LANES" },
         Mutation { stem: "matmul_packed", find: "s1_3.w * p0_2.w", replace: "s1_2.w * p0_2.w" },
         Mutation { stem: "matmul_subgroup", find: "s1_3.w * q[3]", replace: "s1_3.z * q[3]" },
+        Mutation { stem: "matmul_broadcast", find: "1u * HANDED + 2u)", replace: "2u)" },
         Mutation { stem: "matmul_direct", find: "s3.z * p0[2]", replace: "s3.z * p0[1]" },
         Mutation { stem: "matmul_combine", find: "s < g.splits", replace: "s + 1u < g.splits" },
     ],
@@ -256,6 +265,10 @@ mod tests {
             "tiled_32_t",
             "subgroup_8_t",
             "subgroup_8:4",
+            "broadcast_2",
+            "broadcast_2_t",
+            "broadcast_4:2",
+            "broadcast_2:3",
             "direct_4x2:5",
             "tiled_128_t:2",
         ];
