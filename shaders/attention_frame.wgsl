@@ -1,6 +1,6 @@
-// What the attention kernels share. A workgroup of 8 x 8 invocations works on a tile of 32 queries by 32 keys of one head; each
+// What the attention kernels share. A workgroup of WG invocations works on a tile of SIDE queries by SIDE keys of one head; each
 // invocation holds the scores of 4 x 4 of them. The L x S matrix never exists. No entry point.
-// From the header: enter(head), which comes first, q_line, q_load, .. (four neighbours along e or d), dots_qk, MASK (0 none, 1 bool, 2 added), CAUSAL.
+// From the header: SIDE, WG, PITCH (of rows in workgroup memory), enter(head), which comes first, q_line, q_load, .. (four neighbours along e or d), dots_qk, MASK (0 none, 1 bool, 2 added), CAUSAL.
 
 struct Heads {
     b: u32,
@@ -28,10 +28,6 @@ struct Rows {
     spare1: i32,
     spare2: i32,
 }
-
-const SIDE: u32 = 32u;
-const WG: u32 = 64u;
-const PITCH: u32 = 33u;
 
 fn head_start(v: Rows, head: u32) -> i32 {
     return v.offset + i32(head / params.heads.h) * v.b + i32(head % params.heads.h) * v.h;

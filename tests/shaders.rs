@@ -25,8 +25,9 @@ fn capabilities(kernel: &KernelInfo) -> Vec<GpuCaps> {
             };
             all.push(caps.clone());
             for variant in kernel.variants {
-                // Products and convolutions choose by family name, the others by stem.
-                let names = kernel.stems.iter().chain(&["matmul", "conv2d"]);
+                // Products and convolutions choose by family name, attention by composite, the others by stem.
+                let composite = if let kernels::Serves::Composite(name) = kernel.serves { name } else { "" };
+                let names = kernel.stems.iter().chain([&composite, &"matmul", &"conv2d"]);
                 let variants: BTreeMap<_, _> = names.map(|s| (s.to_string(), variant.to_string())).collect();
                 all.push(GpuCaps { variants, ..caps.clone() });
             }

@@ -17,3 +17,8 @@ fn exp_below4(x: vec4<f32>) -> vec4<f32> {
 fn magnitude4(x: vec4<f32>) -> vec4<u32> {
     return bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu);
 }
+
+// Maxima by component; NaN wins.
+fn max_nan4(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(max_nan(a.x, b.x), max_nan(a.y, b.y), max_nan(a.z, b.z), max_nan(a.w, b.w));
+}

@@ -2,7 +2,7 @@
 //! recomputes them from lse, after a pass that sums out * g per query, in one kernel for dq and one for dk and dv. Software
 //! adapters take these kernels only where the scores would be large; else they store them (`attention_stored`).
 
-use super::gemm::expand;
+use super::attention_tile::{Pass, Sizes, Tile};
 use super::loader::Operand;
 use super::rows::{Parts, in_memory};
 use super::sample::{region, repeated, stored};
@@ -56,7 +56,7 @@ pub const KERNELS: [KernelInfo; 2] = [
     KernelInfo {
         serves: Serves::Composite("attention"),
         stems: &["attention", "attention_stored", "matmul_packed", "matmul_pack"],
-        variants: &["tile_32", "stored", "pack"],
+        variants: &["tile_32", "tile_64", "subgroup", "stored", "pack"],
         select: forward,
         takes,
         strided: |_, _| true,
@@ -65,6 +65,9 @@ pub const KERNELS: [KernelInfo; 2] = [
             Mutation { stem: "attention", find: "acc2_0 *= shrink2;", replace: "" },
             Mutation { stem: "attention", find: "key > query)", replace: "key >= query + 2u)" },
             Mutation { stem: "attention", find: "sum += sums[r] * shrink", replace: "sum += sums[r]" },
+            Mutation { stem: "attention", find: "acc2_0 *= shrink[2];", replace: "" },
+            Mutation { stem: "attention", find: "sum = sum * shrink +", replace: "sum = sum +" },
+            Mutation { stem: "attention", find: "parts[lane ^ i]", replace: "parts[i]" },
             Mutation { stem: "attention_stored", find: "min(query + 1u, params.n)", replace: "params.n" },
             Mutation { stem: "attention_stored", find: "v.a.x, v.b.x, v.a.y", replace: "v.a.x, v.a.y, v.b.x" },
             Mutation {
@@ -86,7 +89,7 @@ pub const KERNELS: [KernelInfo; 2] = [
             "matmul_packed",
             "matmul_pack",
         ],
-        variants: &["flat", "tile_32", "stored", "pack"],
+        variants: &["flat", "tile_32", "tile_64", "stored", "pack"],
         select: grad,
         takes,
         strided: |_, _| true,
@@ -94,6 +97,12 @@ pub const KERNELS: [KernelInfo; 2] = [
         mutations: &[
             Mutation { stem: "attention_delta", find: "c < p.d", replace: "c + 4u < p.d" },
             Mutation { stem: "attention_dq", find: "- stat1.y", replace: "" },
+            Mutation {
+                stem: "attention_dq",
+                find: "let r = staged(k * PITCH",
+                replace: "let r = staged((k & 14u) * PITCH",
+            },
+            Mutation { stem: "attention_dkv", find: "put_weights(lane, vg);", replace: "put_weights(lane, m);" },
             Mutation { stem: "attention_stored_grad", find: "(d.b - mean)", replace: "d.b" },
             Mutation { stem: "attention_stored_grad", find: "scores_put(row, q, p);", replace: "" },
             Mutation { stem: "matmul_packed", find: "at.k0 = min(at.row * ROWS, at.k1);", replace: "at.k0 = at.k1;" },
@@ -136,10 +145,21 @@ struct Setup {
     mask: u32,
     causal: bool,
     /// Sizes b * h, l, s, e, d.
-    sizes: [usize; 5],
+    sizes: Sizes,
+    tile: Tile,
 }
 
-fn setup(region: &Region, causal: bool, scale: f64, has_mask: bool, grad: bool) -> Result<Setup, String> {
+/// The call of a composite.
+struct Composite {
+    stem: &'static str,
+    causal: bool,
+    scale: f64,
+    has_mask: bool,
+}
+
+fn setup(region: &Region, call: Composite, caps: &GpuCaps) -> Result<Setup, String> {
+    let Composite { stem, causal, scale, has_mask } = call;
+    let grad = stem == "attention_grad";
     in_memory(region)?;
     let shape = |arg: usize| &region.args[arg].view.shape;
     let (q, k, v) = (shape(0), shape(1), shape(2));
@@ -178,7 +198,8 @@ fn setup(region: &Region, causal: bool, scale: f64, has_mask: bool, grad: bool) 
         Some(_) => 1,
     };
     let sizes = [q[0] * q[1], q[2], k[2], q[3], v[3]];
-    Ok(Setup { params: AttentionParams { heads, views }, args, mask, causal, sizes })
+    let tile = Tile::of(stem, sizes, caps)?;
+    Ok(Setup { params: AttentionParams { heads, views }, args, mask, causal, sizes, tile })
 }
 
 /// Which rows a view has: (rows, columns) as fields of `Heads`.
@@ -200,7 +221,8 @@ impl Setup {
         views: &[usize],
         outs: &[(&str, &str, Bind)],
     ) -> (Shader, Vec<Bind>) {
-        let mut text = format!("{}\n{TYPES}\n", include_str!("../../../../shaders/attention_frame.wgsl"));
+        let frame = include_str!("../../../../shaders/attention_frame.wgsl");
+        let mut text = format!("{}\n{frame}\n{TYPES}\n", self.tile.consts());
         let mut bindings = Vec::new();
         // Where each view's head begins, found once: it takes two divisions.
         let mut enter = String::new();
@@ -229,7 +251,7 @@ impl Setup {
                 along_k: true,
                 k_len: &format!("params.heads.{cols}"),
                 // Tiles can be wider than the head; then they load columns beyond the last one.
-                exact: view.shape[3].is_multiple_of(32),
+                exact: view.shape[3].is_multiple_of(self.tile.side()),
                 address: None,
             };
             let ty = operand.element_type();
@@ -272,12 +294,12 @@ impl Setup {
         caps: &GpuCaps,
     ) -> Result<KernelCall, String> {
         let mut params = self.params;
-        let tiles = rows.div_ceil(32);
+        let tiles = rows.div_ceil(self.tile.side());
         params.heads.tiles = tiles as u32;
         let [heads, l, s, e, d] = self.sizes;
         Parts {
             label: stem,
-            variant: "tile_32",
+            variant: self.tile.variant(),
             shader,
             bindings,
             params: Params::of(&params),
@@ -289,28 +311,11 @@ impl Setup {
     }
 }
 
-/// The function `dots_ab`: dot products of four rows of `a` with four rows of `b`, column i for row i of `a`. By outer products, which are
-/// multiply-adds alone.
-fn dots(a: &str, b: &str, len: &str) -> String {
-    let mut s =
-        format!("fn dots_{a}{b}(rows: vec4<i32>, cols: vec4<i32>) -> mat4x4<f32> {{\n    var m = mat4x4<f32>();\n");
-    let _ = writeln!(s, "    for (var c = 0u; c < params.heads.{len}; c += 4u) {{");
-    for (j, at) in ["x", "y", "z", "w"].iter().enumerate() {
-        let _ = writeln!(s, "        let a{j} = {a}_load(rows.{at}, c);\n        let b{j} = {b}_load(cols.{at}, c);");
-    }
-    for at in ["x", "y", "z", "w"] {
-        let _ = writeln!(s, "        let {at} = vec4<f32>(b0.{at}, b1.{at}, b2.{at}, b3.{at});");
-    }
-    for (i, at) in (0..4).flat_map(|i| ["x", "y", "z", "w"].map(|at| (i, at))) {
-        let _ = writeln!(s, "        m[{i}] += a{i}.{at} * {at};");
-    }
-    s + "    }\n    return m;\n}\n"
-}
-
 fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let call = fused_call(region).and_then(|c| c.composite.as_any().downcast_ref::<Attention>());
     let a = call.ok_or("not an attention call")?;
-    let setup = setup(region, a.causal, a.scale, a.has_mask, false)?;
+    let call = Composite { stem: "attention", causal: a.causal, scale: a.scale, has_mask: a.has_mask };
+    let setup = setup(region, call, caps)?;
     let [heads, l, s, e, d] = setup.sizes;
     let kept = attention_stored::Call::of_region(region, a.causal, a.scale, a.has_mask);
     if kept.is_wanted("attention", caps) {
@@ -318,16 +323,15 @@ fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     }
     let outs = [("out", "read_write", Bind::Out(0)), ("lse", "read_write", Bind::Out(1))];
     let (shader, bindings) = setup.shader("attention", region, &[0, 1, 2, 3], &outs);
-    let counts = [("ROWS", 4), ("COLS", d.div_ceil(32) as u32)];
-    let shader =
-        shader.header(dots("q", "k", "e")).body(expand(include_str!("../../../../shaders/attention.wgsl"), &counts));
+    let shader = setup.tile.finish(shader, Pass::Forward, &[["q", "k", "e"]], &[("COLS", setup.tile.columns(d))]);
     Ok(vec![setup.call((shader, bindings), "attention", l, 2 * heads * l * s * (e + d), caps)?])
 }
 
 fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let call = fused_call(region).and_then(|c| c.composite.as_any().downcast_ref::<AttentionGrad>());
     let a = call.ok_or("not an attention gradient")?;
-    let setup = setup(region, a.causal, a.scale, a.has_mask, true)?;
+    let call = Composite { stem: "attention_grad", causal: a.causal, scale: a.scale, has_mask: a.has_mask };
+    let setup = setup(region, call, caps)?;
     let [heads, l, s, e, d] = setup.sizes;
     let kept = attention_stored::Call::of_region(region, a.causal, a.scale, a.has_mask);
     if kept.is_wanted("attention_grad", caps) {
@@ -345,19 +349,16 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     let shader = shader.body(include_str!("../../../../shaders/attention_delta.wgsl"));
     let mut delta = setup.call((shader, bindings), "attention_delta", l, 2 * heads * l * d, caps)?;
     delta.variant = "flat";
-    delta.grid = super::Grid::linear((heads as u64 * l as u64).div_ceil(64), caps.max_workgroups)?;
+    let wg = setup.tile.workgroup() as u64;
+    delta.grid = super::Grid::linear((heads as u64 * l as u64).div_ceil(wg), caps.max_workgroups)?;
 
-    let columns = |n: usize| n.div_ceil(32) as u32;
+    let columns = |n: usize| setup.tile.columns(n);
     let views = [0, 1, 2, 3, 6];
     let common = include_str!("../../../../shaders/attention_weight.wgsl");
     let outs = [("stats", "read", scratch(false)), ("dq", "read_write", Bind::Out(0))];
     let (shader, bindings) = setup.shader("attention_dq", region, &views, &outs);
-    let counts = [("ROWS", 4), ("COLS", columns(e))];
-    let shader = shader
-        .header(common)
-        .header(dots("q", "k", "e"))
-        .header(dots("g", "v", "d"))
-        .body(expand(include_str!("../../../../shaders/attention_dq.wgsl"), &counts));
+    let dots = [["q", "k", "e"], ["g", "v", "d"]];
+    let shader = setup.tile.finish(shader.header(common), Pass::Query, &dots, &[("COLS", columns(e))]);
     let dq = setup.call((shader, bindings), "attention_dq", l, 2 * heads * l * s * (2 * e + d), caps)?;
 
     // dk and dv together unless that binds more buffers than every adapter allows (a mask is one too many).
@@ -371,12 +372,14 @@ fn grad(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
         outs.extend(value.then_some(("dv", "read_write", Bind::Out(2))));
         let (shader, bindings) = setup.shader("attention_dkv", region, &views, &outs);
         let cols = |wanted: bool, n: usize| if wanted { columns(n) } else { 0 };
-        let counts = [("ROWS", 4), ("COLS_E", cols(key, e)), ("COLS_D", cols(value, d))];
-        let shader = shader
-            .header(common)
-            .header(dots("k", "q", "e"))
-            .header(dots("v", "g", "d"))
-            .body(expand(include_str!("../../../../shaders/attention_dkv.wgsl"), &counts));
+        let counts = [
+            ("COLS_E", cols(key, e)),
+            ("COLS_D", cols(value, d)),
+            ("KEYS", u32::from(key)),
+            ("VALUES", u32::from(value)),
+        ];
+        let dots = [["k", "q", "e"], ["v", "g", "d"]];
+        let shader = setup.tile.finish(shader.header(common), Pass::Key, &dots, &counts);
         calls.push(setup.call((shader, bindings), "attention_dkv", s, 4 * heads * l * s * (e + d), caps)?);
     }
     Ok(calls)
@@ -403,7 +406,7 @@ fn samples(grad: bool) -> Vec<Region> {
     let mut all = vec![
         of([1, 1, 1, 1, 1, 1], false, None),
         of([2, 2, 5, 7, 6, 3], false, None),
-        of([1, 2, 40, 70, 16, 20], false, None),
+        of([1, 2, 40, 70, 16, 44], false, None),
         of([1, 2, 67, 67, 8, 36], true, None),
         of([1, 2, 48, 72, 16, 24], true, None),
         of([2, 2, 9, 37, 4, 8], false, Some((DType::Bool, [2, 1, 9, 37]))),
@@ -484,7 +487,7 @@ mod tests {
             let rounded = if out.ty().dtype == DType::F16 { 2f64.powi(-11) * d * n.sqrt() } else { 0.0 };
             (24.0 + 2.0 * e + n.sqrt()) * d * n.sqrt() * 4.0 * u * if e > 64.0 { 8.0 } else { 1.0 } + rounded
         };
-        harness::check(&KERNELS[0], "attention", &["tile_32", "stored"], &fill, &forward);
-        harness::check(&KERNELS[1], "attention_grad", &["tile_32", "stored"], &fill, &grad);
+        harness::check(&KERNELS[0], "attention", &["tile_32", "tile_64", "stored"], &fill, &forward);
+        harness::check(&KERNELS[1], "attention_grad", &["tile_32", "tile_64", "stored"], &fill, &grad);
     }
 }

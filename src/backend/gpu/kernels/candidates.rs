@@ -41,8 +41,9 @@ pub fn with_variant(region: &Region, caps: &GpuCaps, variant: &str) -> Result<Ve
     if !kernel.variants.contains(&base) {
         return Err(format!("there is no variant {variant:?}"));
     }
-    // Products and convolutions ask by family name, the others by stem.
-    let stems = kernel.stems.iter().chain(&["matmul", "conv2d"]);
+    // Products and convolutions ask by family name, attention by composite, the others by stem.
+    let composite = if let Serves::Composite(name) = kernel.serves { name } else { "" };
+    let stems = kernel.stems.iter().chain([&composite, &"matmul", &"conv2d"]);
     let variants = stems.map(|s| (s.to_string(), variant.to_string())).collect();
     let calls = plain(kernel, region, &GpuCaps { variants, picks: Default::default(), ..caps.clone() })?;
     match calls.iter().any(|c| c.variant == base) {

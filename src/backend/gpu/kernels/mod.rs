@@ -6,6 +6,7 @@
 pub mod argmax;
 pub mod attention;
 pub(super) mod attention_stored;
+mod attention_tile;
 pub mod batch_norm;
 mod call;
 pub mod candidates;

@@ -11,7 +11,7 @@ const PIECES: &[(&str, &[&str], &str)] = &[
     ("math", &["bits"], include_str!("../../../../shaders/common/math.wgsl")),
     ("rng", &[], include_str!("../../../../shaders/common/rng.wgsl")),
     ("reduce", &["bits"], include_str!("../../../../shaders/common/reduce.wgsl")),
-    ("quad", &[], include_str!("../../../../shaders/common/quad.wgsl")),
+    ("quad", &["bits"], include_str!("../../../../shaders/common/quad.wgsl")),
     ("pair", &["quad"], include_str!("../../../../shaders/common/pair.wgsl")),
     ("wide", &[], include_str!("../../../../shaders/common/wide.wgsl")),
     ("keys", &[], include_str!("../../../../shaders/common/keys.wgsl")),

@@ -1,0 +1,71 @@
+// As attention_dkv.wgsl, in tiles of 64 keys x 64 queries (attention_stage). From the header: COLS_E and COLS_D (vec4 columns of q and g per
+// invocation; 0 leaves a result out), dots_kq, dots_vg.
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let p = params.heads;
+    let tile = group_index(group, groups);
+    if (tile >= p.tiles * p.b * p.h) {
+        return;
+    }
+    let head = tile / p.tiles;
+    enter(head);
+    let key = (tile % p.tiles) * SIDE;
+    let y = place_y(lane);
+    let x = place_x(lane);
+    //%repeat i ROWS
+    //%repeat c COLS_E
+    var dk$i_$c = vec4<f32>();
+    //%end
+    //%repeat c COLS_D
+    var dv$i_$c = vec4<f32>();
+    //%end
+    //%end
+    // Queries before the tile see none of its keys, if attention is causal.
+    for (var query = select(0u, key, CAUSAL); query < p.l; query += SIDE) {
+        var m = dots_kq(lane, head, key, query);
+        //%repeat k KEYS
+        var vg = dots_vg(lane, head, key, query);
+        //%end
+        for (var j = 0u; j < 4u; j++) {
+            let stat = stats_of(head, query + x + j);
+            let seen = query + x + j < p.l;
+            //%repeat i ROWS
+            m[$i][j] = select(0.0, weight(score(head, query + x + j, key + y + $iu, m[$i][j]), stat.x), seen);
+            //%repeat k KEYS
+            vg[$i][j] = select(0.0, m[$i][j] * (vg[$i][j] - stat.y), seen);
+            //%end
+            //%end
+        }
+        //%repeat v VALUES
+        put_weights(lane, m);
+        //%gather g dv COLS_D query p.l
+        //%end
+        //%repeat k KEYS
+        workgroupBarrier(); // readers of the other weights are done
+        put_weights(lane, vg);
+        //%gather q dk COLS_E query p.l
+        //%end
+    }
+    //%repeat i ROWS
+    if (key + y + $iu < p.s) {
+        let row = head * p.s + key + y + $iu;
+        for (var j = 0u; j < 4u; j++) {
+            //%repeat c COLS_E
+            if (x + $cu * SIDE + j < p.e) {
+                dk[row * p.e + x + $cu * SIDE + j] = dk$i_$c[j] * p.scale;
+            }
+            //%end
+            //%repeat c COLS_D
+            if (x + $cu * SIDE + j < p.d) {
+                dv[row * p.d + x + $cu * SIDE + j] = dv$i_$c[j];
+            }
+            //%end
+        }
+    }
+    //%end
+}

@@ -1,0 +1,50 @@
+// As attention_dq.wgsl, in tiles of 64 queries x 64 keys (attention_stage). From the header: COLS (vec4 columns of k per invocation), dots_qk, dots_gv.
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let p = params.heads;
+    let tile = group_index(group, groups);
+    if (tile >= p.tiles * p.b * p.h) {
+        return;
+    }
+    let head = tile / p.tiles;
+    enter(head);
+    let query = (tile % p.tiles) * SIDE;
+    let y = place_y(lane);
+    let x = place_x(lane);
+    //%repeat i ROWS
+    let stat$i = stats_of(head, query + y + $iu);
+    //%repeat c COLS
+    var acc$i_$c = vec4<f32>();
+    //%end
+    //%end
+    for (var key = 0u; key < p.s && tile_seen(query, key); key += SIDE) {
+        var m = dots_qk(lane, head, query, key);
+        let gv = dots_gv(lane, head, query, key);
+        //%repeat i ROWS
+        for (var j = 0u; j < 4u; j++) {
+            let w = weight(score(head, query + y + $iu, key + x + j, m[$i][j]), stat$i.x);
+            m[$i][j] = select(0.0, w * (gv[$i][j] - stat$i.y), key + x + j < p.s);
+        }
+        //%end
+        put_weights(lane, m);
+        //%gather k acc COLS key p.s
+    }
+    //%repeat i ROWS
+    if (query + y + $iu < p.l) {
+        let row = head * p.l + query + y + $iu;
+        //%repeat c COLS
+        for (var j = 0u; j < 4u; j++) {
+            let col = x + $cu * SIDE + j;
+            if (col < p.e) {
+                dq[row * p.e + col] = acc$i_$c[j] * p.scale;
+            }
+        }
+        //%end
+    }
+    //%end
+}
