@@ -68,7 +68,7 @@ pub const KERNELS: [KernelInfo; 2] = [
     KernelInfo {
         serves: Serves::Composite("layer_norm_grad"),
         stems: &["layer_norm_grad", "layer_norm_params", "layer_norm_combine"],
-        variants: &["tree", "serial", "quads", "chunks", "combine"],
+        variants: &["tree", "subgroup", "serial", "quads", "chunks", "combine"],
         select: grad,
         takes: always,
         // Mean and rstd are read densely.

@@ -163,6 +163,12 @@ impl Fits {
     }
 }
 
+/// Neighbours of a tree that fold by subgroup operations: on software adapters, where barriers are dear, and where asked for.
+fn near(caps: &GpuCaps) -> Option<u32> {
+    let wanted = caps.wanted("reduce").map_or(caps.software(), |v| v == "subgroup");
+    subgroup::near(caps.tree_workgroup(), caps.tree_workgroup(), caps).filter(|_| wanted)
+}
+
 impl Layout {
     /// `walks`: neighbours along the reduced dimensions are neighbours in memory.
     fn choose(outs: usize, length: usize, walks: bool, fits: Fits, caps: &GpuCaps) -> Layout {
@@ -193,9 +199,7 @@ impl Layout {
         let wanted = enough.div_ceil(parallel.max(1)).min(length / shortest).max(1);
         // At most 4096 partial results each, so that the second stage is short.
         let chunk = length.div_ceil(wanted.min(4096)).next_multiple_of(CHUNK).max(1);
-        let near = subgroup::near(wg as u32, wg as u32, caps)
-            .filter(|_| way.tree() && caps.wanted("reduce") == Some("subgroup"));
-        Layout { outs, length, chunks: length.div_ceil(chunk).max(1), way, near }
+        Layout { outs, length, chunks: length.div_ceil(chunk).max(1), way, near: near(caps).filter(|_| way.tree()) }
     }
     fn params(&self, init: u32, dims: &[usize], args: [[i32; 4]; 2 * MAX_ARGS]) -> Params {
         Params::of(&ReduceParams {
@@ -416,8 +420,8 @@ fn select(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {
     if staged {
         let chunks = layout.chunks;
         let tree = layout.way.tree() || (outs < 64 && chunks >= 64);
-        let near = layout.near.filter(|_| tree);
-        let layout = Layout { outs, length: chunks, chunks: 1, way: if tree { Way::Tree } else { Way::Serial }, near };
+        let way = if tree { Way::Tree } else { Way::Serial };
+        let layout = Layout { outs, length: chunks, chunks: 1, way, near: near(caps).filter(|_| tree) };
         let ty = storage_type(dtype);
         let stage = Stage {
             layout,
