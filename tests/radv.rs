@@ -66,7 +66,7 @@ fn hot_kernels_fit_real_chips() {
             let least = match &*workload {
                 "matmul_1024" | "matmul_4096" => 85.0,
                 w if w.starts_with("conv") && call.label == "conv2d_im2col" => 55.0,
-                w if w.starts_with("sdpa") && call.label != "attention_delta" => 65.0,
+                w if w.starts_with("sdpa") && call.label != "attention_delta" => 85.0,
                 _ => 0.0,
             };
             if f.fma.unwrap_or(0.0) < least {
