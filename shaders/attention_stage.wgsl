@@ -1,8 +1,7 @@
 // What the attention kernels of tiles of 64 x 64 share: 16 x 16 invocations, 4 x 4 scores each, and both products through workgroup memory,
-// DEPTH rows at a time. No entry point. From the header: SIDE, WG, PITCH, and what attention_frame names; the products are generated.
+// DEPTH rows at a time. No entry point. From the header: SIDE, WG, PITCH, DEPTH, and what attention_frame names; the products are generated.
 
 // Staged operands: of scores two tiles [along e or d][row], then rows of up to 128 columns.
-const DEPTH: u32 = 16u;
 const HALF: u32 = DEPTH * PITCH;
 var<workgroup> stage: array<f32, 2u * HALF>;
 // What the rows are weighted by: [key][query], or for keys and values [query][key].
@@ -38,9 +37,10 @@ fn put_weights(lane: u32, m: mat4x4<f32>) {
     let across = transpose(m);
     for (var j = 0u; j < 4u; j++) {
         let at = (place_x(lane) + j) * PITCH + y;
-        weights[at] = across[j].x;
-        weights[at + 1u] = across[j].y;
-        weights[at + 2u] = across[j].z;
-        weights[at + 3u] = across[j].w;
+        let v = across[j];
+        weights[at] = v.x;
+        weights[at + 1u] = v.y;
+        weights[at + 2u] = v.z;
+        weights[at + 3u] = v.w;
     }
 }

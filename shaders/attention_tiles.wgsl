@@ -30,9 +30,9 @@ fn main(
         var m = dots_qk(lane, head, query, key);
         var high: vec4<f32>;
         //%repeat i ROWS
-        for (var j = 0u; j < 4u; j++) {
-            m[$i][j] = score(head, query + y + $iu, key + x + j, m[$i][j]);
-        }
+        //%repeat j ROWS
+        m[$i][$j] = score(head, query + y + $iu, key + x + $ju, m[$i][$j]);
+        //%end
         high[$i] = max_nan(max_nan(m[$i].x, m[$i].y), max_nan(m[$i].z, m[$i].w));
         //%end
         let next = max_nan4(top, all_max(lane, high));

@@ -31,16 +31,16 @@ fn main(
         //%repeat k KEYS
         var vg = dots_vg(lane, head, key, query);
         //%end
-        for (var j = 0u; j < 4u; j++) {
-            let stat = stats_of(head, query + x + j);
-            let seen = query + x + j < p.l;
-            //%repeat i ROWS
-            m[$i][j] = select(0.0, weight(score(head, query + x + j, key + y + $iu, m[$i][j]), stat.x), seen);
-            //%repeat k KEYS
-            vg[$i][j] = select(0.0, m[$i][j] * (vg[$i][j] - stat.y), seen);
-            //%end
-            //%end
-        }
+        //%repeat j ROWS
+        let stat$j = stats_of(head, query + x + $ju);
+        let seen$j = query + x + $ju < p.l;
+        //%repeat i ROWS
+        m[$i][$j] = select(0.0, weight(score(head, query + x + $ju, key + y + $iu, m[$i][$j]), stat$j.x), seen$j);
+        //%repeat k KEYS
+        vg[$i][$j] = select(0.0, m[$i][$j] * (vg[$i][$j] - stat$j.y), seen$j);
+        //%end
+        //%end
+        //%end
         //%repeat v VALUES
         put_weights(lane, m);
         //%gather g dv COLS_D query p.l

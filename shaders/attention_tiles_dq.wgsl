@@ -26,10 +26,10 @@ fn main(
         var m = dots_qk(lane, head, query, key);
         let gv = dots_gv(lane, head, query, key);
         //%repeat i ROWS
-        for (var j = 0u; j < 4u; j++) {
-            let w = weight(score(head, query + y + $iu, key + x + j, m[$i][j]), stat$i.x);
-            m[$i][j] = select(0.0, w * (gv[$i][j] - stat$i.y), key + x + j < p.s);
-        }
+        //%repeat j ROWS
+        let w$i_$j = weight(score(head, query + y + $iu, key + x + $ju, m[$i][$j]), stat$i.x);
+        m[$i][$j] = select(0.0, w$i_$j * (gv[$i][$j] - stat$i.y), key + x + $ju < p.s);
+        //%end
         //%end
         put_weights(lane, m);
         //%gather k acc COLS key p.s

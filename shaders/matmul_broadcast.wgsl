@@ -1,4 +1,4 @@
-// Product of one workgroup, of subgroups of any size: a tile of 8 rows by 8 * WG columns, without workgroup memory. Of each subgroup HANDED * STEPS
+// Product of one workgroup, of subgroups of any size from four lanes on: a tile of 8 rows by 8 * WG columns, without workgroup memory. Of each subgroup HANDED * STEPS
 // lanes load LANE_ROWS rows of a each (HANDED different ones, STEPS different quads along k), which are handed round; each lane loads two blocks of
 // 4 columns of b. For products of few rows on GPUs. From the header: WG, HANDED, STEPS, LANE_ROWS, a_line/a_load (4 along k), b_cols/b_block (4 x 4), row_at, put4.
 

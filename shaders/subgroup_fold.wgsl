@@ -22,16 +22,14 @@ fn NAME(lane: u32, x: TYPE) -> TYPE {
         NAME_parts[lane / NEAR] = v;
     }
     workgroupBarrier();
-    let first = lane / LANES * PARTS;
-    if (PARTS > NEAR) {
-        v = NAME_parts[first];
-        for (var i = 1u; i < PARTS; i++) {
-            v = NAME_join(v, NAME_parts[first + i]);
-        }
-        return v;
+    // So many neighbours take the parts in turn, and fold what they have.
+    const SPAN = min(PARTS, NEAR);
+    let first = lane / LANES * PARTS + lane % SPAN;
+    v = NAME_parts[first];
+    for (var i = SPAN; i < PARTS; i += SPAN) {
+        v = NAME_join(v, NAME_parts[first + i]);
     }
-    v = NAME_parts[first + lane % PARTS];
-    for (var s = 1u; s < PARTS; s *= 2u) {
+    for (var s = 1u; s < SPAN; s *= 2u) {
         v = NAME_join(v, subgroupShuffleXor(v, s));
     }
     return v;

@@ -25,10 +25,8 @@ fn capabilities(kernel: &KernelInfo) -> Vec<GpuCaps> {
             };
             all.push(caps.clone());
             for variant in kernel.variants {
-                // Products and convolutions choose by family name, attention by composite, the others by stem.
-                let composite = if let kernels::Serves::Composite(name) = kernel.serves { name } else { "" };
-                let names = kernel.stems.iter().chain([&composite, &"matmul", &"conv2d"]);
-                let variants: BTreeMap<_, _> = names.map(|s| (s.to_string(), variant.to_string())).collect();
+                let asked = kernel.asked_by().map(|s| (s.to_string(), variant.to_string()));
+                let variants: BTreeMap<_, _> = asked.collect();
                 all.push(GpuCaps { variants, ..caps.clone() });
             }
         }

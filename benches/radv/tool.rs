@@ -113,6 +113,7 @@ fn each(device: &Paper, calls: impl Fn(&Region) -> Vec<KernelCall>) -> Vec<(Stri
         bytes: 0.0,
     };
     workloads.push(large("matmul_4096", [&[4096, 4096], &[4096, 4096]]));
+    workloads.push(large("matmul_16x4096x4096", [&[16, 4096], &[4096, 4096]]));
     workloads.push(bench::Workload {
         build: Box::new(move |x| vec![x[0].conv(&x[1], dims.clone())]),
         ..large("conv_32x128x56_128_fwd", [&[32, 128, 56, 56], &[128, 128, 3, 3]])

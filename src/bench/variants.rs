@@ -5,14 +5,15 @@ use super::{Case, Effort, compile};
 use crate::backend::gpu::Gpu;
 use crate::backend::gpu::kernels::candidates::{Candidate, Pick, Picks, candidates, describe, key, texts};
 use crate::backend::gpu::kernels::{BODY, COMPOSITES, chain};
-use crate::backend::reference::{Array, gather};
+use crate::backend::reference::{Array, Precision, eval, gather, scatter};
 use crate::backend::{Backend, BufferId, Device, Executable, Program, Work};
 use crate::check::bound::{self, Approx};
 use crate::check::{compare, slack};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ir::Prim;
-use crate::plan::{Place, Region, RegionKind, SlotId, Source, Step};
+use crate::ir::{Builder, OutputKind, Prim};
+use crate::ops::attention::{Attention, AttentionGrad};
+use crate::plan::{Operand, Place, Region, RegionKind, SlotId, Source, Step};
 use crate::rng::Rng;
 use crate::tensor::HostTensor;
 use serde::Serialize;
@@ -210,7 +211,39 @@ impl<'a> Bed<'a> {
             let words = arg.map_or_else(|| vec![0x7fc0_1234; len], |arg| words(region, arg, len));
             bed.slots.insert(slot, (gpu.alloc(4 * len)?, words));
         }
+        bed.agree()?;
         Ok(bed)
+    }
+
+    /// Makes the result and lse that attention's gradient takes those of its operands: kernels rely on it.
+    fn agree(&mut self) -> Result<()> {
+        let region = self.region;
+        let call = region.body.nodes.iter().find_map(|n| if let Prim::Call(c) = &n.prim { Some(c) } else { None });
+        let Some(a) = call.and_then(|c| c.composite.as_any().downcast_ref::<AttentionGrad>()) else { return Ok(()) };
+        let first = 3 + usize::from(a.has_mask);
+        let args: Vec<Array> = region.args[..first].iter().map(|a| self.given(a)).collect::<Result<_>>()?;
+        let b = Builder::new();
+        let fed = |(i, x): (usize, &Array)| b.feed(format!("{i}"), x.ty().dtype, x.shape.clone());
+        let fed: Vec<_> = args.iter().enumerate().map(fed).collect();
+        let attention = Attention { causal: a.causal, scale: a.scale, has_mask: a.has_mask };
+        for (i, out) in b.call(attention, &fed.iter().collect::<Vec<_>>()).iter().enumerate() {
+            b.output(format!("{i}"), OutputKind::Fetch, out);
+        }
+        let outs = eval(&b.build()?, &args, Precision::F64)?;
+        for (operand, value) in region.args[first..].iter().zip(&outs) {
+            // Where the result is not kept, the cotangent stands in its place.
+            let kept = operand.source != region.args[first + 2].source;
+            if let (true, Source::Slot(slot)) = (kept, operand.source) {
+                let known = self.slots.get_mut(&slot);
+                known.map_or(Ok(()), |(_, words)| scatter(operand, &value.to_f64(), words))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn given(&self, arg: &Operand) -> Result<Array> {
+        let words = if let Source::Slot(s) = arg.source { Some(&self.slots[&s].1[..]) } else { None };
+        gather(arg, words)
     }
 
     fn work(&self) -> Work<'_> {
@@ -229,11 +262,7 @@ impl<'a> Bed<'a> {
 
     /// The reference with its bounds.
     fn expected(&self) -> Result<Vec<Approx>> {
-        let words = |source: &Source| match source {
-            Source::Slot(s) => Some(&self.slots[s].1[..]),
-            Source::Iota => None,
-        };
-        let args = self.region.args.iter().map(|a| gather(a, words(&a.source)));
+        let args = self.region.args.iter().map(|a| self.given(a));
         bound::evaluate(&self.region.body, &args.collect::<Result<Vec<Array>>>()?)
     }
 

@@ -1,7 +1,7 @@
 //! Runs single regions on a backend, with data made for them: for the device tests of kernels, and of their mutations.
 
 use super::caps::{AdapterClass, GpuCaps};
-use super::kernels::Mutation;
+use super::kernels::{self, Mutation};
 use super::kernels::launches::{launches, work_of};
 use super::{Gpu, Request, adapters};
 use crate::backend::reference::Reference;
@@ -209,12 +209,22 @@ pub(crate) fn disagreement(gpu: &Gpu, region: &Region) -> Option<String> {
     }
 }
 
-/// Whether some sample of the kernel notices this fault.
-pub(crate) fn caught(gpu: &Gpu, mutation: Mutation, samples: &[Region]) -> bool {
+/// Whether some sample of the kernel notices this fault; `None` if no text on this adapter has it.
+pub(crate) fn caught(gpu: &Gpu, mutation: Mutation, samples: &[Region]) -> Option<bool> {
     let broken = gpu.mutated(mutation);
-    [as_class(&broken, AdapterClass::Software), as_gpu(&broken), by_subgroups(&broken, mutation.stem)]
-        .iter()
-        .any(|gpu| samples.iter().any(|r| disagreement(gpu, r).is_some()))
+    let mut occurs = false;
+    for gpu in [as_class(&broken, AdapterClass::Software), as_gpu(&broken), by_subgroups(&broken, mutation.stem)] {
+        for region in samples {
+            let calls = kernels::select(region, gpu.gpu_caps()).unwrap_or_default();
+            if calls.iter().any(|c| c.label == mutation.stem && c.source.contains(mutation.find)) {
+                occurs = true;
+                if disagreement(&gpu, region).is_some() {
+                    return Some(true);
+                }
+            }
+        }
+    }
+    occurs.then_some(false)
 }
 
 /// This device with the kernels that a discrete GPU of its limits would get.

@@ -231,6 +231,21 @@ pub fn gather(operand: &Operand, slot: Option<&[u32]>) -> Result<Array> {
     Ok(Array::from_words(&Type { dtype: operand.dtype, shape: operand.view.shape.clone() }, words))
 }
 
+/// Writes the elements of an operand into the words of its slot, as f32 or f16; the others stay. What is not a float has no place here.
+pub fn scatter(operand: &Operand, values: &[f64], slot: &mut [u32]) -> Result<()> {
+    for (p, &value) in positions(&operand.view).into_iter().zip(values) {
+        let at = p.unsigned_abs();
+        let (index, shift, mask, bits) = match operand.dtype {
+            DType::F16 => (at / 2, 16 * (at % 2), 0xffff, u32::from(half::f16::from_f64(value).to_bits())),
+            _ => (at, 0, u32::MAX, (value as f32).to_bits()),
+        };
+        let len = slot.len();
+        let word = slot.get_mut(index).ok_or_else(|| short(&format!("a view at {p}"), at + 1, len))?;
+        *word = *word & !(mask << shift) | bits << shift;
+    }
+    Ok(())
+}
+
 /// The element positions of a view, in row-major order of its indices.
 fn positions(view: &View) -> Vec<isize> {
     let mut out = Vec::with_capacity(view.shape.elems());

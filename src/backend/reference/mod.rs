@@ -13,7 +13,7 @@ mod movement;
 mod reduce;
 
 pub use array::{Array, Values};
-pub use device::{Reference, gather};
+pub use device::{Reference, gather, scatter};
 
 use crate::dtype::Scalar;
 use crate::error::{Error, Result};

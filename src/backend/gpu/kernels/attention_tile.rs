@@ -4,7 +4,7 @@
 
 use super::gemm::expand;
 use super::{Shader, subgroup};
-use crate::backend::gpu::caps::GpuCaps;
+use crate::backend::gpu::caps::{AdapterClass, GpuCaps};
 use std::fmt::Write;
 
 /// How a kernel divides the scores.
@@ -28,35 +28,39 @@ const WG: usize = 256;
 const LANES: u32 = 16;
 /// Elements from one row of a large tile to the next in workgroup memory: rows stay aligned to 16 bytes.
 const PITCH: usize = 68;
+/// Rows that are staged at a time.
+const DEPTH: usize = 16;
 /// Workgroup memory of large tiles: operands, weights, and what rows fold.
-const BYTES: usize = 4 * (2 * 16 * PITCH + 64 * PITCH) + 16 * WG;
+const BYTES: usize = 4 * (2 * DEPTH * PITCH + 64 * PITCH) + 16 * WG;
 
 /// Sizes of a call: b * h, l, s, e, d.
 pub(super) type Sizes = [usize; 5];
 
 impl Tile {
-    /// What is wanted of the composite `stem`, or best. Large tiles where heads fill their columns, where enough of them run to keep a GPU busy, and where
-    /// little of them is beyond the last query or key.
+    /// What is wanted of the composite `stem`, or best. Large tiles where little of them is beyond the last query, key or column, and where enough of them
+    /// run to keep a GPU busy; by themselves on discrete GPUs alone, since others may have no more workgroup memory than one of them takes.
     pub fn of(stem: &str, [heads, l, s, e, d]: Sizes, caps: &GpuCaps) -> Result<Tile, String> {
         const BUSY: usize = 64;
-        let fits = caps.max_invocations as usize >= WG && caps.workgroup_bytes as usize >= BYTES;
+        let most = caps.max_invocations.min(caps.max_workgroup_size[0]);
+        let fits = most as usize >= WG && caps.workgroup_bytes as usize >= BYTES;
         let whole = |n: usize| 4 * n.next_multiple_of(64) <= 5 * n.next_multiple_of(32);
         match caps.wanted(stem) {
             Some("tile_64" | "subgroup") if !fits => {
                 Err(format!("tiles of 64 take {WG} invocations and {BYTES} bytes of workgroup memory"))
             }
             Some("tile_64") => Ok(Tile::Large(None)),
-            Some("subgroup") => Ok(Tile::Large(subgroup::near(WG as u32, LANES, caps))),
-            None if !caps.software()
+            // The gradient folds nothing.
+            Some("subgroup") if stem == "attention" => Ok(Tile::Large(subgroup::near(WG as u32, LANES, caps))),
+            Some("tile_32" | "stored" | "pack") => Ok(Tile::Small),
+            Some(other) => Err(format!("{stem} has no tiles {other:?}")),
+            None if caps.class == AdapterClass::Discrete
                 && fits
-                && e.min(d) > 32
-                && whole(l)
-                && whole(s)
+                && [l, s, e, d].into_iter().all(whole)
                 && heads * l.min(s).div_ceil(64) >= BUSY =>
             {
                 Ok(Tile::Large(None))
             }
-            _ => Ok(Tile::Small),
+            None => Ok(Tile::Small),
         }
     }
 
@@ -88,7 +92,9 @@ impl Tile {
     pub fn consts(self) -> String {
         let (side, wg) = (self.side(), self.workgroup());
         let pitch = if self == Tile::Small { 33 } else { PITCH };
-        format!("const SIDE: u32 = {side}u;\nconst WG: u32 = {wg}u;\nconst PITCH: u32 = {pitch}u;")
+        format!(
+            "const SIDE: u32 = {side}u;\nconst WG: u32 = {wg}u;\nconst PITCH: u32 = {pitch}u;\nconst DEPTH: u32 = {DEPTH}u;"
+        )
     }
 
     /// Adds a kernel's text to what its operands are, with the dot products of these pairs of operands over this length.
@@ -227,7 +233,6 @@ fn gather(b: &str, acc: &str, (cols, count): (&str, u32), first: &str, len: &str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::gpu::caps::AdapterClass;
 
     #[test]
     fn large_tiles_are_for_gpus_with_room_and_work() {
@@ -236,11 +241,15 @@ mod tests {
         assert_eq!(of([32, 256, 256, 64, 64], &gpu), "tile_64");
         // Small heads, few tiles, half a tile of queries.
         assert_eq!(of([32, 256, 256, 32, 32], &gpu), "tile_32");
+        assert_eq!(of([32, 256, 256, 80, 80], &gpu), "tile_32");
+        assert_eq!(of([32, 256, 256, 96, 128], &gpu), "tile_32");
         assert_eq!(of([4, 256, 256, 64, 64], &gpu), "tile_32");
         assert_eq!(of([512, 32, 256, 64, 64], &gpu), "tile_32");
         assert_eq!(of([32, 256, 256, 64, 64], &GpuCaps::default_limits()), "tile_32");
         let wants = |v: &str, caps: GpuCaps| GpuCaps { variants: [("attention".into(), v.into())].into(), ..caps };
         assert!(Tile::of("attention", [1, 1, 1, 1, 1], &wants("tile_64", GpuCaps::default_limits())).is_err());
+        let small = GpuCaps { class: AdapterClass::Integrated, ..gpu.clone() };
+        assert_eq!(of([32, 256, 256, 64, 64], &small), "tile_32");
         let wide = GpuCaps { subgroups: Some((32, 64)), ..gpu };
         assert_eq!(Tile::of("attention", [1, 1, 1, 1, 1], &wants("subgroup", wide)), Ok(Tile::Large(Some(16))));
     }

@@ -61,7 +61,11 @@ pub const KERNELS: [KernelInfo; 2] = [
             Mutation { stem: "batch_norm", find: "to.x + 1u, to.y - units", replace: "to.x, to.y - units" },
             Mutation { stem: "batch_norm", find: "half_(x.y), half_(x.z)", replace: "half_(x.x), half_(x.z)" },
             Mutation { stem: "batch_norm", find: "square += d.b * d.b", replace: "square += d.b" },
-            Mutation { stem: "batch_norm", find: "    workgroupBarrier();\n    let first", replace: "    let first" },
+            Mutation {
+                stem: "batch_norm",
+                find: "tree_sum2_parts[lane / NEAR] = v;",
+                replace: "tree_sum2_parts[0] = v;",
+            },
             Mutation {
                 stem: "batch_norm",
                 find: "select(raw, 0.0, raw < 0.0)",
@@ -140,11 +144,7 @@ fn lanes(channels: usize, elems: usize, caps: &GpuCaps) -> u32 {
 /// The variant's name; constants, `Elem`, which is what memory holds, its conversions, and the folds.
 fn units(unit: Unit, stem: &'static str, lanes: u32, caps: &GpuCaps) -> (&'static str, Shader) {
     let wide = unit == Unit::Wide;
-    let near = subgroup::near(lanes, lanes, caps).filter(|_| match caps.wanted(stem) {
-        // On lavapipe a barrier keeps the loops around it from being compiled well: 1.8 ms instead of 3.2 for [32, 64, 784].
-        None | Some("wide") => caps.software(),
-        Some(v) => v == "subgroup",
-    });
+    let near = subgroup::near(lanes, lanes, caps).filter(|_| subgroup::wanted(stem, caps));
     let (elem, pair, back) = match wide {
         false => ("vec4<f32>", "e, vec4<f32>()", "p.a"),
         true => (
@@ -164,12 +164,17 @@ fn units(unit: Unit, stem: &'static str, lanes: u32, caps: &GpuCaps) -> (&'stati
         Some(near) => shader.subgroup_folds(near, &TREES),
         None => shader.common(&["reduce"]),
     };
-    let name = match (unit, near) {
-        (Unit::Wide, _) => "wide",
-        (_, Some(_)) => "subgroup",
-        (_, None) => "quads",
-    };
-    (name, shader)
+    let asked = caps.wanted(stem) == Some("subgroup");
+    (
+        if wide {
+            "wide"
+        } else if near.is_some() && asked {
+            "subgroup"
+        } else {
+            "quads"
+        },
+        shader,
+    )
 }
 
 fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {

@@ -41,10 +41,7 @@ pub fn with_variant(region: &Region, caps: &GpuCaps, variant: &str) -> Result<Ve
     if !kernel.variants.contains(&base) {
         return Err(format!("there is no variant {variant:?}"));
     }
-    // Products and convolutions ask by family name, attention by composite, the others by stem.
-    let composite = if let Serves::Composite(name) = kernel.serves { name } else { "" };
-    let stems = kernel.stems.iter().chain([&composite, &"matmul", &"conv2d"]);
-    let variants = stems.map(|s| (s.to_string(), variant.to_string())).collect();
+    let variants = kernel.asked_by().map(|s| (s.to_string(), variant.to_string())).collect();
     let calls = plain(kernel, region, &GpuCaps { variants, picks: Default::default(), ..caps.clone() })?;
     match calls.iter().any(|c| c.variant == base) {
         true => Ok(calls),
@@ -74,7 +71,7 @@ pub fn candidates(region: &Region, caps: &GpuCaps) -> Result<Vec<Candidate>, Str
     let main = calls.iter().map(|c| c.variant).find(|v| !["pack", "combine", "scan", "chunks"].contains(v));
     let mut all = vec![Candidate { variant: main.unwrap_or("built-in").into(), built_in: true, calls }];
     let (mut seen, mut named) = (vec![texts(&all[0].calls)], false);
-    for variant in names(kernel).into_iter().filter(|v| !hopeless(v, caps)) {
+    for variant in names(kernel).into_iter().filter(|v| !hopeless(kernel, v, caps)) {
         let Ok(calls) = with_variant(region, &untuned, &variant) else { continue };
         let own = texts(&calls);
         if own == seen[0] && !named {
@@ -89,11 +86,12 @@ pub fn candidates(region: &Region, caps: &GpuCaps) -> Result<Vec<Candidate>, Str
     Ok(all)
 }
 
-/// True for what is never near the best on this adapter and takes long to compile: the largest tiles and products of a GPU's subgroups on software
-/// adapters, and attention in tiles on those of fewer than eight lanes (SwiftShader needs minutes and 14 GB for it).
-fn hopeless(variant: &str, caps: &GpuCaps) -> bool {
-    let large = ["tiled_128", "broadcast"].iter().any(|v| variant.starts_with(v));
-    caps.software() && (large || variant.starts_with("tile_") && caps.lanes() < 8)
+/// True for what is never near the best on this adapter and takes long to compile: on software adapters the largest tiles and products of a GPU's
+/// subgroups, and attention in tiles on those of fewer than eight lanes (SwiftShader needs minutes and 14 GB for it).
+fn hopeless(kernel: &KernelInfo, variant: &str, caps: &GpuCaps) -> bool {
+    let large = ["tiled_128", "tile_64", "broadcast"].iter().any(|v| variant.starts_with(v));
+    let tiled = variant == "tile_32" || variant == "subgroup" && kernel.stems.contains(&"attention");
+    caps.software() && (large || tiled && caps.lanes() < 8)
 }
 
 /// Names of variants that a region of this kernel may have.

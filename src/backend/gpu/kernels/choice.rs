@@ -13,7 +13,7 @@ pub(super) enum Frame {
     Packed(u32),
     /// One subgroup of this size per workgroup, this many rows by 8 columns per lane.
     Subgroup(u32, u32),
-    /// A workgroup of subgroups of any size, 8 rows by 8 columns per lane, so many quads of k handed round at a time.
+    /// A workgroup of subgroups of any size from four lanes on, 8 rows by 8 columns per lane, so many quads of k handed round at a time.
     Broadcast(u32),
     /// Rows and vec4 columns per invocation.
     Direct(u32, u32),
@@ -31,6 +31,7 @@ pub(super) const VARIANTS: &[(&str, Frame)] = &[
     ("subgroup_8x8", Frame::Subgroup(8, 8)),
     ("subgroup_4", Frame::Subgroup(4, 16)),
     ("subgroup_4x8", Frame::Subgroup(4, 8)),
+    ("broadcast_1", Frame::Broadcast(1)),
     ("broadcast_2", Frame::Broadcast(2)),
     ("broadcast_4", Frame::Broadcast(4)),
     ("direct_4x2", Frame::Direct(4, 2)),
@@ -57,12 +58,13 @@ pub(super) const VARIANT_NAMES: &[&str] = &[
     "direct_1x2",
     "direct_1x1",
     "combine",
+    "broadcast_1",
     "broadcast_2",
     "broadcast_4",
 ];
 
-/// Those of convolutions: without the last two.
-pub(super) const GATHER_VARIANT_NAMES: &[&str] = VARIANT_NAMES.split_at(VARIANT_NAMES.len() - 2).0;
+/// Those of convolutions: without [`Frame::Broadcast`], which has the last three.
+pub(super) const GATHER_VARIANT_NAMES: &[&str] = VARIANT_NAMES.split_at(VARIANT_NAMES.len() - 3).0;
 
 /// Sizes of a product.
 #[derive(Debug, Clone, Copy)]
@@ -141,8 +143,9 @@ impl Frame {
     }
     /// The product as this frame computes it, if it can.
     fn sees(self, size: Size, packing: Option<Packing>, caps: &GpuCaps) -> Option<Packing> {
-        // What a convolution gathers one by one would fill all registers.
-        if !self.runs_on(caps) || (size.gather && matches!(self, Frame::Broadcast(_))) {
+        // Tiles of few rows are for few rows, and what a convolution gathers one by one would fill all registers.
+        let thin = size.m.min(size.n) <= 64 && !size.gather;
+        if !self.runs_on(caps) || (!thin && matches!(self, Frame::Broadcast(_))) {
             return None;
         }
         if !matches!(self, Frame::Packed(_)) {
@@ -164,7 +167,7 @@ impl Frame {
             Frame::Broadcast(steps) => {
                 let wg = broadcast_workgroup(caps);
                 let near = subgroup::near(wg, wg, caps).unwrap_or(0);
-                wg <= caps.max_invocations && (near / BROADCAST_HANDED).min(4) == steps
+                wg <= caps.max_invocations.min(caps.max_workgroup_size[0]) && (near / BROADCAST_HANDED).min(4) == steps
             }
             Frame::Direct(..) => true,
         }
@@ -361,6 +364,12 @@ mod tests {
         // With four lanes packing pays for what gathers alone.
         assert!(!pick(4, [512, 512, 512], false).starts_with("packed"));
         assert!(pick(4, [32, 144, 25088], true).starts_with("packed"));
+    }
+
+    #[test]
+    fn names_of_convolutions_lack_products_of_few_rows_alone() {
+        assert!(GATHER_VARIANT_NAMES.iter().all(|v| !v.starts_with("broadcast")));
+        assert!(VARIANT_NAMES[GATHER_VARIANT_NAMES.len()..].iter().all(|v| v.starts_with("broadcast")));
     }
 
     #[test]

@@ -265,6 +265,7 @@ mod tests {
             "tiled_32_t",
             "subgroup_8_t",
             "subgroup_8:4",
+            "broadcast_1",
             "broadcast_2",
             "broadcast_2_t",
             "broadcast_4:2",

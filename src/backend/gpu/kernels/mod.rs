@@ -78,6 +78,15 @@ pub struct Mutation {
     pub replace: &'static str,
 }
 
+impl KernelInfo {
+    /// Names under which [`GpuCaps::variants`] may ask for a variant of this kernel: products and convolutions by their family's, attention by the
+    /// composite's, the others by stem.
+    pub fn asked_by(&self) -> impl Iterator<Item = &'static str> {
+        let composite = if let Serves::Composite(name) = self.serves { Some(name) } else { None };
+        self.stems.iter().copied().chain(composite).chain(["matmul", "conv2d"])
+    }
+}
+
 /// A kernel module's row in the registry.
 pub struct KernelInfo {
     /// What it serves.

@@ -163,10 +163,10 @@ impl Fits {
     }
 }
 
-/// Neighbours of a tree that fold by subgroup operations: on software adapters, where barriers are dear, and where asked for.
+/// Neighbours of a tree that fold by subgroup operations, if any do.
 fn near(caps: &GpuCaps) -> Option<u32> {
-    let wanted = caps.wanted("reduce").map_or(caps.software(), |v| v == "subgroup");
-    subgroup::near(caps.tree_workgroup(), caps.tree_workgroup(), caps).filter(|_| wanted)
+    let wg = caps.tree_workgroup();
+    subgroup::near(wg, wg, caps).filter(|_| subgroup::wanted("reduce", caps))
 }
 
 impl Layout {

@@ -56,8 +56,7 @@ impl Team {
         // Whole teams, however many invocations there may be.
         let wg = wg.min(caps.flat_workgroup() as usize) / lanes * lanes;
         let wg = wg.max(lanes);
-        let near = subgroup::near(wg as u32, lanes as u32, caps)
-            .filter(|_| caps.wanted(stem).map_or(caps.software(), |v| v == "subgroup"));
+        let near = subgroup::near(wg as u32, lanes as u32, caps).filter(|_| subgroup::wanted(stem, caps));
         Team { n, lanes, wg, quads, held, near }
     }
 

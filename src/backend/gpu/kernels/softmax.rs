@@ -51,7 +51,7 @@ const FORWARD: KernelInfo = KernelInfo {
         Mutation { stem: "softmax", find: "+ (block * QUADS + ", replace: "+ (" },
         Mutation { stem: "softmax", find: "if lane % LANES < s {", replace: "if lane < s {" },
         Mutation { stem: "softmax", find: "s < NEAR; s *= 2u", replace: "2u * s < NEAR; s *= 2u" },
-        Mutation { stem: "softmax", find: "lane / LANES * PARTS;", replace: "0u;" },
+        Mutation { stem: "softmax", find: "PARTS + lane % SPAN;", replace: "PARTS;" },
         Mutation {
             stem: "softmax",
             find: "r.sum * exp_below4(vec4<f32>(r.top - top)).x + ((exps",
