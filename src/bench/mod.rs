@@ -1,6 +1,7 @@
 //! Benchmarks of kernels and of whole training steps: checks results against another backend, then times. Only measures; output is
 //! the CLI's.
 
+mod attention;
 pub mod peaks;
 pub mod report;
 pub mod steps;

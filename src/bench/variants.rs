@@ -1,18 +1,17 @@
 //! All ways to compute a region on a GPU adapter: each variant that fits is first held against the f64 reference, element by
 //! element within the bounds of `kiln check`, then timed. What `kiln bench --variants` prints and `kiln tune` decides by.
 
-use super::{Case, Effort, compile};
+use super::{Case, Effort, attention, compile};
 use crate::backend::gpu::Gpu;
 use crate::backend::gpu::kernels::candidates::{Candidate, Pick, Picks, candidates, describe, key, texts};
 use crate::backend::gpu::kernels::{BODY, COMPOSITES, chain};
-use crate::backend::reference::{Array, Precision, eval, gather, scatter};
+use crate::backend::reference::{Array, gather, scatter};
 use crate::backend::{Backend, BufferId, Device, Executable, Program, Work};
 use crate::check::bound::{self, Approx};
 use crate::check::{compare, slack};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ir::{Builder, OutputKind, Prim};
-use crate::ops::attention::{Attention, AttentionGrad};
+use crate::ir::Prim;
 use crate::plan::{Operand, Place, Region, RegionKind, SlotId, Source, Step};
 use crate::rng::Rng;
 use crate::tensor::HostTensor;
@@ -211,31 +210,16 @@ impl<'a> Bed<'a> {
             let words = arg.map_or_else(|| vec![0x7fc0_1234; len], |arg| words(region, arg, len));
             bed.slots.insert(slot, (gpu.alloc(4 * len)?, words));
         }
-        bed.agree()?;
         Ok(bed)
     }
 
-    /// Makes the result and lse that attention's gradient takes those of its operands: kernels rely on it.
-    fn agree(&mut self) -> Result<()> {
-        let region = self.region;
-        let call = region.body.nodes.iter().find_map(|n| if let Prim::Call(c) = &n.prim { Some(c) } else { None });
-        let Some(a) = call.and_then(|c| c.composite.as_any().downcast_ref::<AttentionGrad>()) else { return Ok(()) };
-        let first = 3 + usize::from(a.has_mask);
-        let args: Vec<Array> = region.args[..first].iter().map(|a| self.given(a)).collect::<Result<_>>()?;
-        let b = Builder::new();
-        let fed = |(i, x): (usize, &Array)| b.feed(format!("{i}"), x.ty().dtype, x.shape.clone());
-        let fed: Vec<_> = args.iter().enumerate().map(fed).collect();
-        let attention = Attention { causal: a.causal, scale: a.scale, has_mask: a.has_mask };
-        for (i, out) in b.call(attention, &fed.iter().collect::<Vec<_>>()).iter().enumerate() {
-            b.output(format!("{i}"), OutputKind::Fetch, out);
-        }
-        let outs = eval(&b.build()?, &args, Precision::F64)?;
-        for (operand, value) in region.args[first..].iter().zip(&outs) {
-            // Where the result is not kept, the cotangent stands in its place.
-            let kept = operand.source != region.args[first + 2].source;
-            if let (true, Source::Slot(slot)) = (kept, operand.source) {
-                let known = self.slots.get_mut(&slot);
-                known.map_or(Ok(()), |(_, words)| scatter(operand, &value.to_f64(), words))?;
+    /// Gives arguments that depend on others their values.
+    fn settle(&mut self) -> Result<()> {
+        for (operand, values) in attention::dependent(self.region, &|a| self.given(a))? {
+            if let Source::Slot(slot) = operand.source
+                && let Some((_, words)) = self.slots.get_mut(&slot)
+            {
+                scatter(operand, &values, words)?;
             }
         }
         Ok(())
@@ -260,10 +244,15 @@ impl<'a> Bed<'a> {
         self.slots.values().try_for_each(|(id, words)| self.gpu.write(*id, bytemuck::cast_slice(words)))
     }
 
-    /// The reference with its bounds.
-    fn expected(&self) -> Result<Vec<Approx>> {
-        let args = self.region.args.iter().map(|a| self.given(a));
-        bound::evaluate(&self.region.body, &args.collect::<Result<Vec<Array>>>()?)
+    /// The reference with its bounds, on data that belongs together.
+    fn expected(&mut self) -> Result<Vec<Approx>> {
+        self.settle()?;
+        let args = self.region.args.iter().map(|a| self.given(a)).collect::<Result<Vec<Array>>>()?;
+        let mut all = bound::evaluate(&self.region.body, &args)?;
+        for (out, more) in all.iter_mut().zip(attention::rounding(self.region, &args).into_iter().flatten()) {
+            out.error.iter_mut().for_each(|e| *e += more);
+        }
+        Ok(all)
     }
 
     /// Runs once on fresh data: what is wrong with the results, if something is.
@@ -341,7 +330,7 @@ pub fn only(gpu: &Gpu, region: &str, candidate: &Candidate) -> Gpu {
 pub fn faults(gpu: &Gpu, region: &Region) -> Result<(Vec<String>, Vec<String>)> {
     let (name, what) = (key(region), describe(region));
     let fail = |why: String| Error::internal(format!("variants of {what}"), why);
-    let bed = Bed::new(gpu, region)?;
+    let mut bed = Bed::new(gpu, region)?;
     let expected = bed.expected()?;
     let (mut names, mut wrong) = (Vec::new(), Vec::new());
     for candidate in candidates(region, gpu.gpu_caps()).map_err(fail)? {
@@ -358,7 +347,7 @@ pub fn measure(gpu: &Gpu, region: &Region, effort: &Effort) -> Result<Variants> 
     let (name, what) = (key(region), describe(region));
     let fail = |why: String| Error::internal(format!("variants of {what}"), why);
     let all = candidates(region, gpu.gpu_caps()).map_err(fail)?;
-    let bed = Bed::new(gpu, region)?;
+    let mut bed = Bed::new(gpu, region)?;
     let expected = effort.check.then(|| bed.expected()).transpose()?;
     let (mut best, mut runners, mut wrong) = (f64::INFINITY, Vec::new(), Vec::new());
     let mut splits = Splits::default();

@@ -1,8 +1,8 @@
 //! Runs single regions on a backend, with data made for them: for the device tests of kernels, and of their mutations.
 
 use super::caps::{AdapterClass, GpuCaps};
-use super::kernels::{self, Mutation};
 use super::kernels::launches::{launches, work_of};
+use super::kernels::{self, Mutation};
 use super::{Gpu, Request, adapters};
 use crate::backend::reference::Reference;
 use crate::backend::{Backend, BufferId, Work};

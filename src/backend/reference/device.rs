@@ -231,10 +231,10 @@ pub fn gather(operand: &Operand, slot: Option<&[u32]>) -> Result<Array> {
     Ok(Array::from_words(&Type { dtype: operand.dtype, shape: operand.view.shape.clone() }, words))
 }
 
-/// Writes the elements of an operand into the words of its slot, as f32 or f16; the others stay. What is not a float has no place here.
+/// Writes the elements of an operand of floats into the words of its slot, as f32 or f16; the others stay.
 pub fn scatter(operand: &Operand, values: &[f64], slot: &mut [u32]) -> Result<()> {
     for (p, &value) in positions(&operand.view).into_iter().zip(values) {
-        let at = p.unsigned_abs();
+        let at = usize::try_from(p).map_err(|_| Error::internal("reference", format!("a view begins at {p}")))?;
         let (index, shift, mask, bits) = match operand.dtype {
             DType::F16 => (at / 2, 16 * (at % 2), 0xffff, u32::from(half::f16::from_f64(value).to_bits())),
             _ => (at, 0, u32::MAX, (value as f32).to_bits()),

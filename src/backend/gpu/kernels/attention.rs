@@ -68,6 +68,7 @@ pub const KERNELS: [KernelInfo; 2] = [
             Mutation { stem: "attention", find: "acc2_0 *= shrink[2];", replace: "" },
             Mutation { stem: "attention", find: "sum = sum * shrink +", replace: "sum = sum +" },
             Mutation { stem: "attention", find: "parts[lane ^ i]", replace: "parts[i]" },
+            Mutation { stem: "attention", find: "s < NEAR; s *= 2u", replace: "2u * s < NEAR; s *= 2u" },
             Mutation { stem: "attention_stored", find: "min(query + 1u, params.n)", replace: "params.n" },
             Mutation { stem: "attention_stored", find: "v.a.x, v.b.x, v.a.y", replace: "v.a.x, v.a.y, v.b.x" },
             Mutation {

@@ -28,7 +28,7 @@ const WG: usize = 256;
 const LANES: u32 = 16;
 /// Elements from one row of a large tile to the next in workgroup memory: rows stay aligned to 16 bytes.
 const PITCH: usize = 68;
-/// Rows that are staged at a time.
+/// Rows that are staged at a time, a vec4 of each operand by each invocation: the texts count on it.
 const DEPTH: usize = 16;
 /// Workgroup memory of large tiles: operands, weights, and what rows fold.
 const BYTES: usize = 4 * (2 * DEPTH * PITCH + 64 * PITCH) + 16 * WG;
@@ -37,7 +37,7 @@ const BYTES: usize = 4 * (2 * DEPTH * PITCH + 64 * PITCH) + 16 * WG;
 pub(super) type Sizes = [usize; 5];
 
 impl Tile {
-    /// What is wanted of the composite `stem`, or best. Large tiles where little of them is beyond the last query, key or column, and where enough of them
+    /// What is wanted of the composite `stem`, or best. Large tiles where they compute at most a quarter more than small ones, and where enough of them
     /// run to keep a GPU busy; by themselves on discrete GPUs alone, since others may have no more workgroup memory than one of them takes.
     pub fn of(stem: &str, [heads, l, s, e, d]: Sizes, caps: &GpuCaps) -> Result<Tile, String> {
         const BUSY: usize = 64;
@@ -239,7 +239,7 @@ mod tests {
         let gpu = GpuCaps { workgroup_bytes: 32 << 10, ..GpuCaps::sample(AdapterClass::Discrete, None) };
         let of = |sizes, caps: &GpuCaps| Tile::of("attention", sizes, caps).expect("a tile").variant();
         assert_eq!(of([32, 256, 256, 64, 64], &gpu), "tile_64");
-        // Small heads, few tiles, half a tile of queries.
+        // Half of the columns or a quarter of them nothing, few tiles, half a tile of queries.
         assert_eq!(of([32, 256, 256, 32, 32], &gpu), "tile_32");
         assert_eq!(of([32, 256, 256, 80, 80], &gpu), "tile_32");
         assert_eq!(of([32, 256, 256, 96, 128], &gpu), "tile_32");

@@ -1,5 +1,6 @@
-//! Batch norm in training and its gradients: a workgroup per channel. Variants `quads`, `subgroup` (which folds by subgroup operations)
-//! and, for software adapters, `wide`: four or eight places at a time, the gradients in one kernel instead of two.
+//! Batch norm in training and its gradients: a workgroup per channel. Variants `quads` and, for software adapters, `wide`: four or
+//! eight places at a time, the gradients in one kernel instead of two; `subgroup`: as `quads`, with folds by subgroup operations, which software
+//! adapters take in all of them.
 
 use super::operands::Unit;
 use super::rows::{Parts, always, in_memory, line, view4, words};
@@ -164,17 +165,13 @@ fn units(unit: Unit, stem: &'static str, lanes: u32, caps: &GpuCaps) -> (&'stati
         Some(near) => shader.subgroup_folds(near, &TREES),
         None => shader.common(&["reduce"]),
     };
-    let asked = caps.wanted(stem) == Some("subgroup");
-    (
-        if wide {
-            "wide"
-        } else if near.is_some() && asked {
-            "subgroup"
-        } else {
-            "quads"
-        },
-        shader,
-    )
+    let asked = near.is_some() && caps.wanted(stem) == Some("subgroup");
+    let name = match (wide, asked) {
+        (true, _) => "wide",
+        (false, true) => "subgroup",
+        (false, false) => "quads",
+    };
+    (name, shader)
 }
 
 fn forward(region: &Region, caps: &GpuCaps) -> Result<Vec<KernelCall>, String> {

@@ -89,9 +89,9 @@ pub fn candidates(region: &Region, caps: &GpuCaps) -> Result<Vec<Candidate>, Str
 /// True for what is never near the best on this adapter and takes long to compile: on software adapters the largest tiles and products of a GPU's
 /// subgroups, and attention in tiles on those of fewer than eight lanes (SwiftShader needs minutes and 14 GB for it).
 fn hopeless(kernel: &KernelInfo, variant: &str, caps: &GpuCaps) -> bool {
-    let large = ["tiled_128", "tile_64", "broadcast"].iter().any(|v| variant.starts_with(v));
-    let tiled = variant == "tile_32" || variant == "subgroup" && kernel.stems.contains(&"attention");
-    caps.software() && (large || tiled && caps.lanes() < 8)
+    let large = ["tiled_128", "tile_64", "broadcast"].iter().any(|v| variant.starts_with(v))
+        || (variant == "subgroup" && kernel.stems.contains(&"attention"));
+    caps.software() && (large || (variant == "tile_32" && caps.lanes() < 8))
 }
 
 /// Names of variants that a region of this kernel may have.

@@ -57,6 +57,7 @@ const FORWARD: KernelInfo = KernelInfo {
     strided: |_, _| true,
     samples: || samples(false),
     mutations: &[
+        Mutation { stem: "cross_entropy", find: "s < NEAR; s *= 2u", replace: "2u * s < NEAR; s *= 2u" },
         Mutation { stem: "cross_entropy", find: "log_sum - (x_at(", replace: "log_sum + (x_at(" },
         Mutation { stem: "cross_entropy", find: "u32(start + j) & 3u", replace: "u32(start + j) & 1u" },
         Mutation { stem: "cross_entropy", find: "below += within(q0, x0 - top, 0.0)", replace: "below += x0 - top" },

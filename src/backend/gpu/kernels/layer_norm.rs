@@ -59,6 +59,7 @@ pub const KERNELS: [KernelInfo; 2] = [
         strided: |_, _| true,
         samples: || samples(false),
         mutations: &[
+            Mutation { stem: "layer_norm", find: "s < NEAR; s *= 2u", replace: "2u * s < NEAR; s *= 2u" },
             Mutation { stem: "layer_norm", find: "d0 * d0", replace: "d0 * (d0 + mean)" },
             Mutation { stem: "layer_norm", find: "within(q0, x0 - mean, 0.0)", replace: "(x0 - mean)" },
             Mutation { stem: "layer_norm", find: "square - sum * moved", replace: "square" },
@@ -75,6 +76,7 @@ pub const KERNELS: [KernelInfo; 2] = [
         strided: |_, arg| !matches!(arg, 2 | 3),
         samples: || samples(true),
         mutations: &[
+            Mutation { stem: "layer_norm_grad", find: "s < NEAR; s *= 2u", replace: "2u * s < NEAR; s *= 2u" },
             Mutation { stem: "layer_norm_grad", find: "- xh0 * sums.y", replace: "" },
             Mutation { stem: "layer_norm_grad", find: "- (v.b - mean) * rstd * mean_product", replace: "" },
             Mutation { stem: "layer_norm_params", find: "params.chunks + chunk, q", replace: "chunk, q" },
