@@ -18,6 +18,10 @@ const FOLDERS: &[&str] = &["conformance", "conformance_more"];
 
 fn run_all(request: &str, no_fallback: bool, known: &[&str]) {
     let device = Device::open(request).unwrap_or_else(|e| panic!("{request}: {e}"));
+    run_on(request, device, no_fallback, known);
+}
+
+fn run_on(request: &str, device: Device, no_fallback: bool, known: &[&str]) {
     let filter = std::env::var("KILN_CASE").ok();
     let own = std::env::var_os("KILN_CASES").map(PathBuf::from);
     let options = Options { filter: filter.clone(), no_fallback };
@@ -63,4 +67,11 @@ fn cpu() {
 #[test]
 fn software() {
     run_all("software", true, SOFTWARE);
+}
+
+/// By the kernels that a discrete GPU would get.
+#[test]
+fn software_as_a_gpu() {
+    let device = Device::open("software").unwrap_or_else(|e| panic!("software: {e}"));
+    run_on("software as a GPU", device.as_gpu(), true, SOFTWARE);
 }

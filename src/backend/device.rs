@@ -92,6 +92,15 @@ impl Device {
         }
     }
 
+    /// This device with the kernels that a discrete GPU of its limits would get, if it is a WebGPU adapter: what GPUs compute, on a software adapter.
+    /// For tests.
+    pub fn as_gpu(self) -> Device {
+        match self.device.gpu() {
+            Some(gpu) => Device { device: Arc::new(gpu.as_class(AdapterClass::Discrete)), ..self },
+            None => self,
+        }
+    }
+
     /// The device as a WebGPU adapter, if it is one.
     pub fn gpu(&self) -> Option<&Gpu> {
         self.device.gpu()

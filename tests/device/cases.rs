@@ -5,7 +5,10 @@ use kiln::Device;
 use kiln::check::{Case, DeviceRunner, Runner, Summary, cases, run, support};
 
 fn all_pass(device: &str) {
-    let device = Device::open(device).unwrap();
+    all_pass_on(Device::open(device).unwrap());
+}
+
+fn all_pass_on(device: Device) {
     let reports = run("", &device, |_| ());
     let bad: Vec<String> = reports.iter().filter(|r| !r.verdict.is_good()).map(ToString::to_string).collect();
     let summary = Summary::of(&reports);
@@ -32,6 +35,12 @@ fn cases_on_the_cpu_path() {
 #[test]
 fn cases_on_a_software_adapter() {
     all_pass("software");
+}
+
+/// By the kernels that a discrete GPU would get.
+#[test]
+fn cases_as_on_a_gpu() {
+    all_pass_on(Device::open("software").unwrap().as_gpu());
 }
 
 /// The derivatives, by inputs and cotangents, of every differentiated case's gradients along random directions.

@@ -87,6 +87,8 @@ fn on_a_software_adapter() {
             let gpu = device.gpu().unwrap().with_variants([("chain".into(), "off".into())].into());
             let host = Some(device.backend(Place::Host).clone());
             check(&Device::with(Arc::new(gpu), host, device.reason()), 2100..2140);
+            // And by the kernels that a discrete GPU would get.
+            check(&device.as_gpu(), 2200..2240);
         }
         Err(e) if !kiln::config::config().require_adapter => eprintln!("not run: {e}"),
         Err(e) => panic!("{e}"),

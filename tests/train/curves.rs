@@ -54,6 +54,21 @@ fn the_software_adapter_follows_the_cpu_and_nothing_falls_back() {
     }
 }
 
+/// Whole training steps by the kernels that a discrete GPU would get.
+#[test]
+fn the_kernels_of_a_gpu_follow_the_cpu() {
+    let Some(software) = software() else { return };
+    let (gpu, cpu) = (software.as_gpu(), Device::open("cpu").unwrap());
+    for preset in ["digits-cnn", "digits-mlp"] {
+        let (on_gpu, summary) = losses(config(preset, &[]), &gpu, Some(10));
+        compare(preset, &losses(config(preset, &[]), &cpu, Some(10)).0, &on_gpu);
+        assert!(summary.usage.fallbacks.is_empty(), "{preset}: {:?}", summary.usage.fallbacks);
+    }
+    // Four layers with attention over 64 characters, eight examples at a time.
+    let gpt = || config("chars-gpt", &[("batch", "8")]);
+    compare("chars-gpt", &losses(gpt(), &cpu, Some(3)).0, &losses(gpt(), &gpu, Some(3)).0);
+}
+
 #[test]
 fn the_network_learns() {
     let (_, summary) = losses(config("digits-mlp", &[("epochs", "10")]), &Device::open("cpu").unwrap(), None);

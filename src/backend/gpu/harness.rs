@@ -1,6 +1,6 @@
 //! Runs single regions on a backend, with data made for them: for the device tests of kernels, and of their mutations.
 
-use super::caps::{AdapterClass, GpuCaps};
+use super::caps::AdapterClass;
 use super::kernels::launches::{launches, work_of};
 use super::kernels::{self, Mutation};
 use super::{Gpu, Request, adapters};
@@ -213,7 +213,7 @@ pub(crate) fn disagreement(gpu: &Gpu, region: &Region) -> Option<String> {
 pub(crate) fn caught(gpu: &Gpu, mutation: Mutation, samples: &[Region]) -> Option<bool> {
     let broken = gpu.mutated(mutation);
     let mut occurs = false;
-    for gpu in [as_class(&broken, AdapterClass::Software), as_gpu(&broken), by_subgroups(&broken, mutation.stem)] {
+    for gpu in [broken.as_class(AdapterClass::Software), as_gpu(&broken), by_subgroups(&broken, mutation.stem)] {
         for region in samples {
             let calls = kernels::select(region, gpu.gpu_caps()).unwrap_or_default();
             if calls.iter().any(|c| c.label == mutation.stem && c.source.contains(mutation.find)) {
@@ -229,17 +229,12 @@ pub(crate) fn caught(gpu: &Gpu, mutation: Mutation, samples: &[Region]) -> Optio
 
 /// This device with the kernels that a discrete GPU of its limits would get.
 pub(crate) fn as_gpu(gpu: &Gpu) -> Gpu {
-    as_class(gpu, AdapterClass::Discrete)
+    gpu.as_class(AdapterClass::Discrete)
 }
 
 /// The same, where the kernel has one, with its variant that folds by subgroup operations.
 pub(crate) fn by_subgroups(gpu: &Gpu, stem: &str) -> Gpu {
     as_gpu(&gpu.with_variants([(stem.to_string(), "subgroup".to_string())].into()))
-}
-
-fn as_class(gpu: &Gpu, class: AdapterClass) -> Gpu {
-    let caps = GpuCaps { class, ..gpu.gpu_caps().clone() };
-    Gpu { caps, ..gpu.with_variants(Default::default()) }
 }
 
 /// Data for all regions: of a slot what the first that reads it wants.

@@ -118,6 +118,13 @@ impl Gpu {
         Gpu { shared: self.shared.clone(), pipelines: self.pipelines.clone(), caps }
     }
 
+    /// This device with the kernels that an adapter of another class and of its limits would get: what GPUs compute, on a software adapter. For tests.
+    /// Shares memory and pipelines with `self`.
+    pub fn as_class(&self, class: AdapterClass) -> Gpu {
+        let caps = GpuCaps { class, ..self.caps.clone() };
+        Gpu { shared: self.shared.clone(), pipelines: self.pipelines.clone(), caps }
+    }
+
     /// What kernel selection knows of this adapter.
     pub fn gpu_caps(&self) -> &GpuCaps {
         &self.caps
