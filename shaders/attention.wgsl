@@ -31,31 +31,17 @@ fn absorb(r: u32) {
     sums[r] = select(sum, p.nan, !is_finite(shift));
 }
 
-@compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) t: u32,
-) {
-    let p = params.heads;
-    let tile = group_index(group, groups);
-    if (tile >= p.tiles * p.b * p.h) {
-        return;
-    }
-    let head = tile / p.tiles;
-    enter(head);
-    let query = (tile % p.tiles) * SIDE;
-    let y = (t / 8u) * 4u;
-    let x = (t % 8u) * 4u;
+//%head
+    let query = first;
     //%repeat i ROWS
     let q$i = q_line(head, query + y + $iu);
     //%repeat c COLS
     var acc$i_$c = vec4<f32>();
     //%end
     //%end
-    if (t < SIDE) {
-        tops[t] = p.minus_inf;
-        sums[t] = 0.0;
+    if (lane < SIDE) {
+        tops[lane] = p.minus_inf;
+        sums[lane] = 0.0;
     }
     workgroupBarrier();
     for (var key = 0u; key < p.s && tile_seen(query, key); key += SIDE) {
@@ -70,8 +56,8 @@ fn main(
         weights[(y + $iu) * PITCH + x + 3u] = score(head, query + y + $iu, key + x + 3u, dots[$i].w);
         //%end
         workgroupBarrier();
-        if (t < SIDE) {
-            absorb(t);
+        if (lane < SIDE) {
+            absorb(lane);
         }
         workgroupBarrier();
         //%repeat i ROWS

@@ -3,22 +3,8 @@
 
 var<workgroup> ds: array<f32, SIDE * PITCH>;
 
-@compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) t: u32,
-) {
-    let p = params.heads;
-    let tile = group_index(group, groups);
-    if (tile >= p.tiles * p.b * p.h) {
-        return;
-    }
-    let head = tile / p.tiles;
-    enter(head);
-    let query = (tile % p.tiles) * SIDE;
-    let y = (t / 8u) * 4u;
-    let x = (t % 8u) * 4u;
+//%head
+    let query = first;
     //%repeat i ROWS
     let q$i = q_line(head, query + y + $iu);
     let g$i = g_line(head, query + y + $iu);

@@ -33,6 +33,18 @@ fn head_start(v: Rows, head: u32) -> i32 {
     return v.offset + i32(head / params.heads.h) * v.b + i32(head % params.heads.h) * v.h;
 }
 
+// Invocations side by side in a tile.
+const ACROSS: u32 = SIDE / 4u;
+
+// Row and column of the invocation's scores in the tile.
+fn place_y(lane: u32) -> u32 {
+    return lane / ACROSS * 4u;
+}
+
+fn place_x(lane: u32) -> u32 {
+    return lane % ACROSS * 4u;
+}
+
 fn exp_below(x: f32) -> f32 {
     return select(exp(x), 0.0, x < -87.3);
 }

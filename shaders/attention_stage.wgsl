@@ -1,20 +1,11 @@
 // What the attention kernels of tiles of 64 x 64 share: 16 x 16 invocations, 4 x 4 scores each, and both products through workgroup memory,
-// DEPTH rows at a time. No entry point. From the header: SIDE, WG, PITCH, DEPTH, and what attention_frame names; the products are generated.
+// DEPTH rows at a time. No entry point. From the header: DEPTH, and what attention_frame names; the products are generated.
 
 // Staged operands: of scores two tiles [along e or d][row], then rows of up to 128 columns.
 const HALF: u32 = DEPTH * PITCH;
 var<workgroup> stage: array<f32, 2u * HALF>;
 // What the rows are weighted by: [key][query], or for keys and values [query][key].
 var<workgroup> weights: array<f32, SIDE * PITCH>;
-
-// The invocation's first row and column.
-fn place_y(lane: u32) -> u32 {
-    return lane / 16u * 4u;
-}
-
-fn place_x(lane: u32) -> u32 {
-    return lane % 16u * 4u;
-}
 
 fn staged(at: u32) -> vec4<f32> {
     return vec4<f32>(stage[at], stage[at + 1u], stage[at + 2u], stage[at + 3u]);

@@ -2,22 +2,8 @@
 // in registers, and the sums over its own keys, which meet at the end. From the header: all_max and all_sum, which fold over the 16
 // invocations of a query, COLS (vec4 columns of v per invocation), dots_qk.
 
-@compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let p = params.heads;
-    let tile = group_index(group, groups);
-    if (tile >= p.tiles * p.b * p.h) {
-        return;
-    }
-    let head = tile / p.tiles;
-    enter(head);
-    let query = (tile % p.tiles) * SIDE;
-    let y = place_y(lane);
-    let x = place_x(lane);
+//%head
+    let query = first;
     //%repeat c COLS
     //%repeat i ROWS
     var acc$i_$c = vec4<f32>();

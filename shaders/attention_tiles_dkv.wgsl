@@ -1,22 +1,8 @@
 // As attention_dkv.wgsl, in tiles of 64 keys x 64 queries (attention_stage). From the header: COLS_E and COLS_D (vec4 columns of q and g per
 // invocation; 0 leaves a result out), dots_kq, dots_vg.
 
-@compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let p = params.heads;
-    let tile = group_index(group, groups);
-    if (tile >= p.tiles * p.b * p.h) {
-        return;
-    }
-    let head = tile / p.tiles;
-    enter(head);
-    let key = (tile % p.tiles) * SIDE;
-    let y = place_y(lane);
-    let x = place_x(lane);
+//%head
+    let key = first;
     //%repeat i ROWS
     //%repeat c COLS_E
     var dk$i_$c = vec4<f32>();

@@ -1,21 +1,7 @@
 // As attention_dq.wgsl, in tiles of 64 queries x 64 keys (attention_stage). From the header: COLS (vec4 columns of k per invocation), dots_qk, dots_gv.
 
-@compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let p = params.heads;
-    let tile = group_index(group, groups);
-    if (tile >= p.tiles * p.b * p.h) {
-        return;
-    }
-    let head = tile / p.tiles;
-    enter(head);
-    let query = (tile % p.tiles) * SIDE;
-    let y = place_y(lane);
-    let x = place_x(lane);
+//%head
+    let query = first;
     //%repeat i ROWS
     let stat$i = stats_of(head, query + y + $iu);
     //%repeat c COLS

@@ -108,7 +108,7 @@ impl Tile {
                     Pass::Key => include_str!("../../../../shaders/attention_dkv.wgsl"),
                 };
                 let shader = dots.iter().fold(shader, |shader, &pair| shader.header(dots_in_place(pair)));
-                return shader.body(expand(text, &counts));
+                return shader.body(expand(&whole(text), &counts));
             }
             Tile::Large(near) => near,
         };
@@ -130,8 +130,13 @@ impl Tile {
             }
             (Pass::Query | Pass::Key, _) => shader,
         };
-        shader.body(expand(&gathered(text, &counts), &counts))
+        shader.body(expand(&gathered(&whole(text), &counts), &counts))
     }
+}
+
+/// The text with how all of them begin.
+fn whole(text: &str) -> String {
+    text.replace("//%head\n", include_str!("../../../../shaders/attention_head.wgsl"))
 }
 
 /// The function `dots_ab`: dot products of four rows of `a` with four rows of `b`, column i for row i of `a`. By outer products, which are
