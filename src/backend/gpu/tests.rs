@@ -268,6 +268,14 @@ fn variants_of_attentions_gradient_are_judged_on_what_the_forward_pass_gives() {
         let has = |v: &str| names.iter().any(|n| n == v);
         assert!(has("tile_32") && has("tile_64") == large && !has("flat"), "{names:?}");
     }
+    // What rounding to f16 is allowed is not enough for a wrong kernel.
+    let deltas = kernels::Mutation { stem: "attention_dq", find: "- stat1.y", replace: "" };
+    let broken = gpu.mutated(deltas);
+    for region in [&plain[0]].into_iter().chain(half.first()) {
+        let (names, faults) = crate::bench::variants::faults(&broken, region).expect("variants run");
+        let tiles = names.iter().filter(|n| n.starts_with("tile_")).count();
+        assert!(tiles > 0 && faults.len() == tiles, "{names:?}: {faults:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Puts kernel texts together: a short generated header, named common pieces, then the kernel's own file. WGSL has no
-//! imports; this is concatenation and nothing more.
+//! imports; this is concatenation, and where lanes fold by subgroups another line for what `lane` is.
 
 use std::fmt::Write;
 use std::sync::Arc;
